@@ -1,0 +1,151 @@
+package model
+
+import (
+	"sort"
+	"strconv"
+	"strings"
+)
+
+// Label is one name and value, the readable form used to build and to show a label set.
+type Label struct{ Name, Value string }
+
+// Labels is a finished label set in wire form: for each label, sorted by name, the bytes
+// that field 1 of a remote-write TimeSeries has,
+//
+//	0a <length of the message> 0a <length> name 12 <length> value
+//
+// with lengths as varints. It is built once a series or once a log file and only copied
+// afterwards. Being a string it cannot change, compares with == and may key a map. The
+// zero value is the empty set.
+type Labels string
+
+// NewLabels returns the wire form of the given labels, which it sorts in place. As in
+// Prometheus, a label with an empty value is the same as no label and is left out; of a
+// repeated name the last one wins.
+func NewLabels(ls ...Label) Labels {
+	sort.SliceStable(ls, func(i, j int) bool { return ls[i].Name < ls[j].Name })
+	var dst []byte
+	for i, l := range ls {
+		if l.Value == "" || i+1 < len(ls) && ls[i+1].Name == l.Name {
+			continue
+		}
+		dst = AppendLabel(dst, l.Name, l.Value)
+	}
+	return Labels(dst)
+}
+
+// AppendLabel appends one label in wire form. The caller appends in order of name.
+func AppendLabel(dst []byte, name, value string) []byte {
+	dst = append(dst, 0x0a)
+	dst = appendUvarint(dst, uint64(2+uvarintLen(len(name))+len(name)+uvarintLen(len(value))+len(value)))
+	dst = append(dst, 0x0a)
+	dst = appendUvarint(dst, uint64(len(name)))
+	dst = append(dst, name...)
+	dst = append(dst, 0x12)
+	dst = appendUvarint(dst, uint64(len(value)))
+	return append(dst, value...)
+}
+
+// Next splits off the first label. The wire form of that label alone is raw, which can be
+// appended as it is. At the end of the set ok is false.
+func (l Labels) Next() (name, value string, raw, rest Labels, ok bool) {
+	if len(l) == 0 {
+		return "", "", "", "", false
+	}
+	s := string(l[1:])
+	size, n := uvarint(s)
+	body, tail := s[n:n+size], s[n+size:]
+	size, n = uvarint(body[1:])
+	name, body = body[1+n:1+n+size], body[1+n+size:]
+	size, n = uvarint(body[1:])
+	value = body[1+n : 1+n+size]
+	return name, value, l[:len(l)-len(tail)], Labels(tail), true
+}
+
+// Get returns the value of the named label, or "" when the set has none.
+func (l Labels) Get(name string) string {
+	for n, v, _, rest, ok := l.Next(); ok; n, v, _, rest, ok = rest.Next() {
+		if n == name {
+			return v
+		}
+	}
+	return ""
+}
+
+// All returns the labels in order of name, for status pages and tests.
+func (l Labels) All() []Label {
+	var all []Label
+	for n, v, _, rest, ok := l.Next(); ok; n, v, _, rest, ok = rest.Next() {
+		all = append(all, Label{n, v})
+	}
+	return all
+}
+
+// AppendWith appends the union of l and extra; where both have a name, the one of l wins,
+// as an existing label wins over an external label in Prometheus. It allocates nothing
+// beyond dst.
+func (l Labels) AppendWith(dst []byte, extra Labels) []byte {
+	if extra == "" {
+		return append(dst, l...)
+	}
+	ln, _, lraw, lrest, lok := l.Next()
+	en, _, eraw, erest, eok := extra.Next()
+	for lok || eok {
+		switch {
+		case !eok || lok && ln < en:
+			dst = append(dst, lraw...)
+			ln, _, lraw, lrest, lok = lrest.Next()
+		case !lok || en < ln:
+			dst = append(dst, eraw...)
+			en, _, eraw, erest, eok = erest.Next()
+		default:
+			en, _, eraw, erest, eok = erest.Next()
+		}
+	}
+	return dst
+}
+
+// String returns the set as PromQL and LogQL write it: {job="api", pod="x"}.
+func (l Labels) String() string {
+	var b strings.Builder
+	b.WriteByte('{')
+	for i, p := range l.All() {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		b.WriteString(p.Name)
+		b.WriteByte('=')
+		b.WriteString(strconv.Quote(p.Value))
+	}
+	b.WriteByte('}')
+	return b.String()
+}
+
+func appendUvarint(dst []byte, v uint64) []byte {
+	for v >= 0x80 {
+		dst = append(dst, byte(v)|0x80)
+		v >>= 7
+	}
+	return append(dst, byte(v))
+}
+
+func uvarintLen(v int) int {
+	n := 1
+	for v >= 0x80 {
+		v >>= 7
+		n++
+	}
+	return n
+}
+
+// uvarint reads a length that AppendLabel wrote, so it is always whole and in range.
+func uvarint(s string) (v, n int) {
+	for shift := 0; ; shift += 7 {
+		b := s[n]
+		n++
+		v |= int(b&0x7f) << shift
+		if b < 0x80 {
+			return v, n
+		}
+	}
+}

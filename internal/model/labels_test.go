@@ -1,0 +1,58 @@
+package model
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestLabelsKeepWhatTheyWereBuiltFrom(t *testing.T) {
+	long := strings.Repeat("x", 20_000)
+	ls := NewLabels(Label{"pod", "p"}, Label{"__name__", "up"}, Label{"empty", ""}, Label{"pod", "q"}, Label{"z", long})
+	want := []Label{{"__name__", "up"}, {"pod", "q"}, {"z", long}}
+	got := ls.All()
+	if len(got) != len(want) {
+		t.Fatalf("All() = %v, want %v", got, want)
+	}
+	for i := range want {
+		if got[i] != want[i] {
+			t.Errorf("All()[%d] = %v, want %v", i, got[i], want[i])
+		}
+	}
+	if v := ls.Get("z"); v != long {
+		t.Errorf("Get(z) has %d bytes, want %d", len(v), len(long))
+	}
+	if v := ls.Get("none"); v != "" {
+		t.Errorf("Get(none) = %q, want nothing", v)
+	}
+}
+
+func TestWireFormIsThatOfRemoteWrite(t *testing.T) {
+	got := string(NewLabels(Label{"a", "b"}))
+	if want := "\x0a\x06\x0a\x01a\x12\x01b"; got != want {
+		t.Errorf("NewLabels = %x, want %x", got, want)
+	}
+}
+
+func TestAppendWithLetsTheExistingLabelWin(t *testing.T) {
+	f := func(l, extra Labels, want string) {
+		t.Helper()
+		if got := Labels(l.AppendWith(nil, extra)).String(); got != want {
+			t.Errorf("%v with %v = %v, want %v", l, extra, got, want)
+		}
+	}
+	ab := NewLabels(Label{"a", "1"}, Label{"b", "2"})
+	f(ab, "", `{a="1", b="2"}`)
+	f("", ab, `{a="1", b="2"}`)
+	f(ab, NewLabels(Label{"b", "9"}, Label{"c", "3"}), `{a="1", b="2", c="3"}`)
+	f(NewLabels(Label{"m", "1"}), ab, `{a="1", b="2", m="1"}`)
+}
+
+func BenchmarkAppendWith(b *testing.B) {
+	l := NewLabels(Label{"__name__", "container_cpu_usage_seconds_total"}, Label{"job", "cadvisor"}, Label{"pod", "x"})
+	ext := NewLabels(Label{"cluster", "tiles"}, Label{"k8s_cluster_name", "tiles"})
+	var dst []byte
+	b.ReportAllocs()
+	for b.Loop() {
+		dst = l.AppendWith(dst[:0], ext)
+	}
+}
