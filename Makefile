@@ -1,0 +1,108 @@
+# Everything a developer or CI runs. Needs Go, git and make; the linter and formatter are
+# built on first use from the versions pinned in tools/go.mod. `make e2e` also needs root
+# and Debian's container packages (it names the missing ones).
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+# The program is a static binary, and with one setting for build, demo and tests every
+# package is compiled once. make test-race is the exception: the race detector needs cgo.
+export CGO_ENABLED := 0
+
+LINT := go tool -modfile=tools/go.mod golangci-lint
+CONFIG ?= examples/minimal.yaml
+FUZZTIME ?= 30s
+BENCH ?= .
+PKG ?= ./...
+
+##@ Run
+
+.PHONY: build
+build: ## Build bin/ingot.
+	go build -trimpath -o bin/ingot ./cmd/ingot
+
+.PHONY: run
+run: build ## Run bin/ingot with CONFIG (examples/minimal.yaml).
+	bin/ingot run --config $(CONFIG) --data data
+
+.PHONY: demo
+demo: ## Collect this machine into a store in memory and show what arrived.
+	go run ./test/demo
+
+##@ Test
+
+.PHONY: test
+test: ## Unit, golden, fuzz-seed and process tests; no root, no network, under 5 minutes.
+	go test -timeout 5m $(PKG)
+
+.PHONY: test-race
+test-race: ## The same under the race detector (needs a C compiler).
+	@command -v "$$(CGO_ENABLED=1 go env CC)" >/dev/null || { echo 'make test-race: the race detector needs a C compiler, for example gcc' >&2; exit 1; }
+	CGO_ENABLED=1 go test -race -timeout 15m $(PKG)
+
+.PHONY: e2e
+e2e: ## Ingot in a real Kubernetes with a real Cortex and Loki (root).
+	@[ "$$(id -u)" = 0 ] || { echo 'make e2e: must run as root: it starts a kubelet and containerd on this machine (sudo make e2e)' >&2; exit 1; }
+	go test -tags e2e -count=1 -v -timeout 90m ./test/e2e/
+
+.PHONY: fuzz
+fuzz: ## Run each fuzz target for FUZZTIME (30s).
+	@grep -rl --include='*_test.go' '^func Fuzz' internal | while read -r file; do \
+		sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\).*/\1/p' "$$file" | while read -r name; do \
+			echo "== $$name in $${file%/*}"; \
+			go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) "./$${file%/*}" </dev/null; \
+		done; \
+	done
+
+.PHONY: bench
+bench: ## Run the benchmarks that match BENCH (all).
+	go test -run '^$$' -bench '$(BENCH)' -benchmem $(PKG)
+
+##@ Change
+
+.PHONY: fmt
+fmt: ## Format (gofumpt, grouped imports).
+	$(LINT) fmt
+
+.PHONY: fmt-check
+fmt-check: ## Fail where make fmt would change something.
+	$(LINT) fmt --diff
+
+.PHONY: vet
+vet: ## Run go vet, also over what make e2e builds.
+	go vet ./...
+	go vet -tags e2e ./test/...
+
+.PHONY: lint
+lint: ## Run the linters of .golangci.yml (the first build takes minutes).
+	$(LINT) run
+
+.PHONY: generate
+generate: ## Rewrite docs/configuration.md and docs/metrics.md from the code.
+	go test -count=1 -run '^TestReference' . -update
+
+.PHONY: generate-diff
+generate-diff: ## Fail where make generate would change something.
+	go test -count=1 -run '^TestReference' .
+
+.PHONY: golden
+golden: ## Rewrite all golden files; read the diff before you commit it.
+	@grep -rl --include='*_test.go' 'flag.Bool("update"' cmd internal test *_test.go | xargs -n1 dirname | sort -u | while read -r dir; do \
+		go test -count=1 "$$dir" -update </dev/null; \
+	done
+
+.PHONY: check
+check: fmt-check lint vet test generate-diff ## All of the above that must pass before a commit.
+
+.PHONY: clean
+clean: ## Remove bin/ and data/; keep the cache of make e2e.
+	rm -rf bin data
+
+##@ Help
+
+.PHONY: help
+help: ## Show this list.
+	@awk 'BEGIN {FS = ":.*## "} \
+		/^##@/ {printf "\n%s\n", substr($$0, 5)} \
+		/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
