@@ -89,7 +89,7 @@ generate-diff: ## Fail where make generate would change something.
 .PHONY: golden
 golden: ## Rewrite all golden files; read the diff before you commit it.
 	@grep -rl --include='*_test.go' 'flag.Bool("update"' cmd internal test *_test.go | xargs -n1 dirname | sort -u | while read -r dir; do \
-		go test -count=1 "$$dir" -update </dev/null; \
+		go test -count=1 "./$$dir" -update </dev/null; \
 	done
 
 .PHONY: check
