@@ -1,0 +1,94 @@
+package podlogs
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
+
+// Metrics are the metrics of all collectors of the process. Each collector has its own
+// values under its endpoint label.
+type Metrics struct {
+	bytesRead, linesRead, linesPushed, partsJoined *prometheus.CounterVec
+	linesDropped, linesAltered                     *prometheus.CounterVec
+	partsPending                                   *prometheus.GaugeVec
+	files, filesSkipped, lag                       *prometheus.GaugeVec
+	truncations, scanErrors                        *prometheus.CounterVec
+	positionWrites, positionFailures               *prometheus.CounterVec
+	positionRecoveries                             *prometheus.CounterVec
+}
+
+// NewMetrics registers the metrics. It is called once for each registry.
+func NewMetrics(reg prometheus.Registerer) *Metrics {
+	f := promauto.With(reg)
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return f.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, append([]string{"endpoint"}, labels...))
+	}
+	gauge := func(name, help string, labels ...string) *prometheus.GaugeVec {
+		return f.NewGaugeVec(prometheus.GaugeOpts{Name: name, Help: help}, append([]string{"endpoint"}, labels...))
+	}
+	return &Metrics{
+		bytesRead:   counter("ingot_podlogs_read_bytes_total", "Bytes of log files that were read and taken into account."),
+		linesRead:   counter("ingot_podlogs_lines_read_total", "Lines as they stand in the files. It is the sum of the lines pushed and dropped and of the parts joined and pending."),
+		linesPushed: counter("ingot_podlogs_lines_pushed_total", "Lines handed to the destination's writer."),
+		partsJoined: counter("ingot_podlogs_parts_joined_total", "Parts of long lines that were joined to the line that they belong to, not counting its last part."),
+		linesDropped: counter("ingot_podlogs_lines_dropped_total",
+			"Lines that were left out, by reason.", "reason"),
+		linesAltered: counter("ingot_podlogs_lines_altered_total",
+			"Lines that were pushed with a changed text, by reason: cut at the maximum length, invalid UTF-8 replaced, leading NUL bytes removed, or unfinished at the end of their file.", "reason"),
+		partsPending: gauge("ingot_podlogs_parts_pending", "Parts of lines whose last part has not been seen yet."),
+		files:        gauge("ingot_podlogs_files", "Log files by state.", "state"),
+		filesSkipped: gauge("ingot_podlogs_files_skipped", "Entries of log directories that are not read, by reason.", "reason"),
+		lag:          gauge("ingot_podlogs_lag_bytes", "Bytes in open log files that the destination has not accepted yet."),
+		truncations:  counter("ingot_podlogs_truncations_total", "Files that became shorter than what had been read of them and were read again from their start."),
+		scanErrors:   counter("ingot_podlogs_scan_errors_total", "Attempts to list a directory or open a file that were refused."),
+		positionWrites: counter("ingot_podlogs_position_writes_total",
+			"Times the file of positions was written."),
+		positionFailures: counter("ingot_podlogs_position_write_failures_total",
+			"Attempts to write the file of positions that went wrong."),
+		positionRecoveries: counter("ingot_podlogs_position_recoveries_total",
+			"Starts on which the file of positions could not be used, by what was used instead.", "reason"),
+	}
+}
+
+// Reasons for lines dropped and altered.
+const (
+	dropMalformed = "malformed"
+	dropNUL       = "nul"
+
+	alterCut        = "cut"
+	alterUTF8       = "invalid_utf8"
+	alterNUL        = "nul"
+	alterUnfinished = "unfinished"
+)
+
+// metrics are the values of one endpoint, looked up once.
+type metrics struct {
+	bytesRead, linesRead, linesPushed, partsJoined prometheus.Counter
+	malformed, nulLines                            prometheus.Counter
+	cut, utf8, nul, unfinished                     prometheus.Counter
+	partsPending, lag                              prometheus.Gauge
+	files, filesSkipped                            *prometheus.GaugeVec
+	truncations, scanErrors                        prometheus.Counter
+}
+
+func (m *Metrics) of(endpoint string) *metrics {
+	own := prometheus.Labels{"endpoint": endpoint}
+	return &metrics{
+		bytesRead:    m.bytesRead.With(own),
+		linesRead:    m.linesRead.With(own),
+		linesPushed:  m.linesPushed.With(own),
+		partsJoined:  m.partsJoined.With(own),
+		malformed:    m.linesDropped.WithLabelValues(endpoint, dropMalformed),
+		nulLines:     m.linesDropped.WithLabelValues(endpoint, dropNUL),
+		cut:          m.linesAltered.WithLabelValues(endpoint, alterCut),
+		utf8:         m.linesAltered.WithLabelValues(endpoint, alterUTF8),
+		nul:          m.linesAltered.WithLabelValues(endpoint, alterNUL),
+		unfinished:   m.linesAltered.WithLabelValues(endpoint, alterUnfinished),
+		partsPending: m.partsPending.With(own),
+		lag:          m.lag.With(own),
+		files:        m.files.MustCurryWith(own),
+		filesSkipped: m.filesSkipped.MustCurryWith(own),
+		truncations:  m.truncations.With(own),
+		scanErrors:   m.scanErrors.With(own),
+	}
+}
