@@ -1,0 +1,301 @@
+package scrape
+
+import (
+	"net/url"
+	"slices"
+	"time"
+
+	promconfig "github.com/prometheus/common/config"
+	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/model/relabel"
+
+	"github.com/ingot-telemetry/ingot/internal/config"
+	"github.com/ingot-telemetry/ingot/internal/discovery"
+)
+
+// Config is the block scrape: what holds for every job that does not say otherwise, and
+// the limits that keep a hostile target from hurting the others.
+type Config struct {
+	// Interval is the time between two scrapes of a target. Default 60s.
+	Interval config.Duration `yaml:"interval"`
+	// Timeout is how long one scrape may take. Default 10s; never above the interval.
+	Timeout config.Duration `yaml:"timeout"`
+	// BodySizeLimit is the largest response after decompression. Default 64MiB, 0 is no limit.
+	BodySizeLimit config.Size `yaml:"body_size_limit"`
+	// SampleLimit is how many samples a scrape may yield after metric relabelling; one more
+	// fails the whole scrape. Default 1000000, 0 is no limit.
+	SampleLimit uint `yaml:"sample_limit"`
+	// TargetLimit is how many targets a job may have; one more fails the scrapes of all of
+	// them. Default 0, no limit.
+	TargetLimit uint `yaml:"target_limit"`
+	// LabelLimit is how many labels a series may have. Default 256, 0 is no limit.
+	LabelLimit uint `yaml:"label_limit"`
+	// LabelNameLengthLimit is the longest label name in bytes. Default 1024, 0 is no limit.
+	LabelNameLengthLimit uint `yaml:"label_name_length_limit"`
+	// LabelValueLengthLimit is the longest label value in bytes. Default 65536, 0 is no limit.
+	LabelValueLengthLimit uint `yaml:"label_value_length_limit"`
+	// KeepDroppedTargets is how many of the targets that relabelling dropped the status page
+	// shows for each job. All are counted. Default 100, 0 shows none.
+	KeepDroppedTargets uint `yaml:"keep_dropped_targets"`
+	// ExtraScrapeMetrics adds scrape_timeout_seconds, scrape_sample_limit and
+	// scrape_body_size_bytes to each target's series. Default false.
+	ExtraScrapeMetrics bool `yaml:"extra_scrape_metrics"`
+	// MaxBodiesInFlight is how many bytes of responses may be held at once over all targets.
+	// A scrape that would exceed it fails. Default 512MiB, 0 is no limit.
+	MaxBodiesInFlight config.Size `yaml:"max_bodies_in_flight"`
+}
+
+// DefaultConfig returns the defaults of the block scrape.
+func DefaultConfig() Config {
+	return Config{
+		Interval:              config.Duration(time.Minute),
+		Timeout:               config.Duration(10 * time.Second),
+		BodySizeLimit:         64 * config.MiB,
+		SampleLimit:           1_000_000,
+		LabelLimit:            256,
+		LabelNameLengthLimit:  1024,
+		LabelValueLengthLimit: 64 << 10,
+		KeepDroppedTargets:    100,
+		MaxBodiesInFlight:     512 * config.MiB,
+	}
+}
+
+// Validate returns the problems of the block scrape.
+func (c Config) Validate() error {
+	var ps config.Problems
+	if c.Interval <= 0 {
+		ps.Add("interval", "must be positive, is %s", c.Interval)
+	}
+	if c.Timeout <= 0 {
+		ps.Add("timeout", "must be positive, is %s", c.Timeout)
+	}
+	if c.Interval > 0 && c.Timeout > c.Interval {
+		ps.Add("timeout", "must be at most the interval of %s, is %s", c.Interval, c.Timeout)
+	}
+	if c.MaxBodiesInFlight > 0 && c.MaxBodiesInFlight < c.BodySizeLimit {
+		ps.Add("max_bodies_in_flight", "must be at least body_size_limit of %s, is %s", c.BodySizeLimit, c.MaxBodiesInFlight)
+	}
+	return ps.Err()
+}
+
+// JobConfig is one element of scrape_configs, with the keys and meanings of Prometheus'
+// scrape_config. Limits, interval and timeout that are zero come from [Config].
+type JobConfig struct {
+	// JobName becomes the label job of targets that have none. It is unique.
+	JobName string `yaml:"job_name"`
+	// HonorLabels lets labels of the exposition win over those of the target. Otherwise a
+	// clashing label of the exposition is renamed exported_<name>. Default false.
+	HonorLabels bool `yaml:"honor_labels,omitempty"`
+	// HonorTimestamps keeps timestamps of the exposition. Default true.
+	HonorTimestamps bool `yaml:"honor_timestamps"`
+	// TrackTimestampsStaleness ends series with timestamps of their own by stale markers
+	// too. Default false.
+	TrackTimestampsStaleness bool `yaml:"track_timestamps_staleness"`
+	// Params are the query parameters of the request.
+	Params url.Values `yaml:"params,omitempty"`
+	// ScrapeInterval is the time between two scrapes of a target. Default: scrape.interval.
+	ScrapeInterval config.Duration `yaml:"scrape_interval,omitempty"`
+	// ScrapeTimeout is how long one scrape may take. Default: scrape.timeout, at most the interval.
+	ScrapeTimeout config.Duration `yaml:"scrape_timeout,omitempty"`
+	// ScrapeProtocols are the formats to ask for, the most wanted first. Ingot reads
+	// PrometheusText0.0.4 and PrometheusText1.0.0 and leaves the other formats that
+	// Prometheus knows out of its request. Default PrometheusText0.0.4.
+	ScrapeProtocols []string `yaml:"scrape_protocols,omitempty"`
+	// FallbackScrapeProtocol is the format assumed for an answer without a known content
+	// type: one of the text formats that Ingot reads. Default PrometheusText0.0.4.
+	FallbackScrapeProtocol string `yaml:"fallback_scrape_protocol,omitempty"`
+	// MetricsPath is the path of the request. Default /metrics.
+	MetricsPath string `yaml:"metrics_path,omitempty"`
+	// Scheme is http or https. Default http.
+	Scheme string `yaml:"scheme,omitempty"`
+	// EnableCompression asks for a response in gzip. Default true.
+	EnableCompression bool `yaml:"enable_compression"`
+	// BodySizeLimit is the largest response after decompression. Default: scrape.body_size_limit.
+	BodySizeLimit config.Size `yaml:"body_size_limit,omitempty"`
+	// SampleLimit is how many samples a scrape may yield after metric relabelling. Default: scrape.sample_limit.
+	SampleLimit uint `yaml:"sample_limit,omitempty"`
+	// TargetLimit is how many targets the job may have. Default: scrape.target_limit.
+	TargetLimit uint `yaml:"target_limit,omitempty"`
+	// LabelLimit is how many labels a series may have. Default: scrape.label_limit.
+	LabelLimit uint `yaml:"label_limit,omitempty"`
+	// LabelNameLengthLimit is the longest label name in bytes. Default: scrape.label_name_length_limit.
+	LabelNameLengthLimit uint `yaml:"label_name_length_limit,omitempty"`
+	// LabelValueLengthLimit is the longest label value in bytes. Default: scrape.label_value_length_limit.
+	LabelValueLengthLimit uint `yaml:"label_value_length_limit,omitempty"`
+	// KeepDroppedTargets is how many dropped targets the status page shows. Default: scrape.keep_dropped_targets.
+	KeepDroppedTargets uint `yaml:"keep_dropped_targets,omitempty"`
+	// MetricNameValidationScheme is utf8 or legacy. Default utf8.
+	MetricNameValidationScheme model.ValidationScheme `yaml:"metric_name_validation_scheme,omitempty"`
+	// ExtraScrapeMetrics adds three series a target. Default: scrape.extra_scrape_metrics.
+	ExtraScrapeMetrics *bool `yaml:"extra_scrape_metrics,omitempty"`
+
+	// StaticConfigs, FileSDConfigs and HTTPSDConfigs say where the targets come from.
+	StaticConfigs []discovery.StaticConfig `yaml:"static_configs,omitempty"`
+	FileSDConfigs []discovery.FileConfig   `yaml:"file_sd_configs,omitempty"`
+	HTTPSDConfigs []discovery.HTTPConfig   `yaml:"http_sd_configs,omitempty"`
+
+	// HTTPClientConfig holds authentication, TLS and proxy of the scrapes.
+	HTTPClientConfig promconfig.HTTPClientConfig `yaml:",inline"`
+
+	// RelabelConfigs are applied to discovered targets.
+	RelabelConfigs []*relabel.Config `yaml:"relabel_configs,omitempty"`
+	// MetricRelabelConfigs are applied to scraped series, once a series.
+	MetricRelabelConfigs []*relabel.Config `yaml:"metric_relabel_configs,omitempty"`
+}
+
+// DefaultJobConfig returns what Prometheus has as the defaults of a scrape_config.
+func DefaultJobConfig() JobConfig {
+	return JobConfig{
+		HonorTimestamps:   true,
+		MetricsPath:       "/metrics",
+		Scheme:            "http",
+		EnableCompression: true,
+		HTTPClientConfig:  promconfig.DefaultHTTPClientConfig,
+	}
+}
+
+// UnmarshalYAML decodes onto the defaults.
+func (c *JobConfig) UnmarshalYAML(unmarshal func(any) error) error {
+	*c = DefaultJobConfig()
+	type plain JobConfig
+	return unmarshal((*plain)(c))
+}
+
+// WithDefaults returns the job with everything that it leaves open taken from global.
+func (c JobConfig) WithDefaults(global Config) JobConfig {
+	setZero(&c.ScrapeInterval, global.Interval)
+	setZero(&c.ScrapeTimeout, min(global.Timeout, c.ScrapeInterval))
+	setZero(&c.BodySizeLimit, global.BodySizeLimit)
+	setZero(&c.SampleLimit, global.SampleLimit)
+	setZero(&c.TargetLimit, global.TargetLimit)
+	setZero(&c.LabelLimit, global.LabelLimit)
+	setZero(&c.LabelNameLengthLimit, global.LabelNameLengthLimit)
+	setZero(&c.LabelValueLengthLimit, global.LabelValueLengthLimit)
+	setZero(&c.KeepDroppedTargets, global.KeepDroppedTargets)
+	setZero(&c.MetricNameValidationScheme, model.UTF8Validation)
+	if c.ExtraScrapeMetrics == nil {
+		c.ExtraScrapeMetrics = &global.ExtraScrapeMetrics
+	}
+	if len(c.ScrapeProtocols) == 0 {
+		c.ScrapeProtocols = []string{textProtocol}
+	}
+	setZero(&c.FallbackScrapeProtocol, textProtocol)
+	c.RelabelConfigs = withScheme(c.RelabelConfigs, c.MetricNameValidationScheme)
+	c.MetricRelabelConfigs = withScheme(c.MetricRelabelConfigs, c.MetricNameValidationScheme)
+	return c
+}
+
+const (
+	textProtocol     = "PrometheusText0.0.4"
+	textUTF8Protocol = "PrometheusText1.0.0"
+)
+
+func setZero[T comparable](v *T, def T) {
+	var zero T
+	if *v == zero {
+		*v = def
+	}
+}
+
+// withScheme returns copies of the rules with their validation scheme set, without which
+// relabelling panics. The rules themselves may be shared between jobs.
+func withScheme(rules []*relabel.Config, scheme model.ValidationScheme) []*relabel.Config {
+	out := make([]*relabel.Config, 0, len(rules))
+	for _, r := range rules {
+		if r == nil {
+			continue
+		}
+		rule := *r
+		setZero(&rule.NameValidationScheme, scheme)
+		out = append(out, &rule)
+	}
+	return out
+}
+
+// Validate returns the problems of one job under the given block scrape.
+func (c *JobConfig) Validate(global Config) error {
+	var ps config.Problems
+	if c.JobName == "" {
+		ps.Add("job_name", "must be set")
+	}
+	full := c.WithDefaults(global)
+	switch {
+	case c.ScrapeInterval < 0:
+		ps.Add("scrape_interval", "must be positive, is %s", c.ScrapeInterval)
+	case c.ScrapeTimeout < 0:
+		ps.Add("scrape_timeout", "must be positive, is %s", c.ScrapeTimeout)
+	case full.ScrapeTimeout > full.ScrapeInterval:
+		ps.Add("scrape_timeout", "must be at most the interval of %s, is %s", full.ScrapeInterval, full.ScrapeTimeout)
+	}
+	if c.Scheme != "http" && c.Scheme != "https" {
+		ps.Add("scheme", "must be http or https, is %q", c.Scheme)
+	}
+	c.validateProtocols(&ps)
+	ps.Merge("", c.HTTPClientConfig.Validate())
+	c.validateSources(&ps)
+	validateRules(&ps, "relabel_configs", c.RelabelConfigs, full.MetricNameValidationScheme)
+	validateRules(&ps, "metric_relabel_configs", c.MetricRelabelConfigs, full.MetricNameValidationScheme)
+	return ps.Err()
+}
+
+// ValidateJobs returns the problems of a list of jobs, with paths [0].job_name and so on.
+func ValidateJobs(global Config, jobs []JobConfig) error {
+	var ps config.Problems
+	seen := make(map[string]int)
+	for i := range jobs {
+		ps.Merge(config.Index("", i), jobs[i].Validate(global))
+		name := jobs[i].JobName
+		if first, ok := seen[name]; ok && name != "" {
+			ps.Add(config.Index("", i)+".job_name", "must be unique, but %q is the name of element %d too", name, first)
+		} else {
+			seen[name] = i
+		}
+	}
+	return ps.Err()
+}
+
+func (c *JobConfig) validateProtocols(ps *config.Problems) {
+	known := []string{"PrometheusProto", "OpenMetricsText0.0.1", "OpenMetricsText1.0.0", textUTF8Protocol, textProtocol}
+	readable := len(c.ScrapeProtocols) == 0
+	for i, p := range c.ScrapeProtocols {
+		if !slices.Contains(known, p) {
+			ps.Add(config.Index("scrape_protocols", i), "must be one of %v, is %q", known, p)
+		}
+		readable = readable || p == textProtocol || p == textUTF8Protocol
+	}
+	if !readable {
+		ps.Add("scrape_protocols", "must hold %s or %s, the formats that Ingot reads", textProtocol, textUTF8Protocol)
+	}
+	switch c.FallbackScrapeProtocol {
+	case "", textProtocol, textUTF8Protocol:
+	default:
+		ps.Add("fallback_scrape_protocol", "must be %s or %s, is %q", textProtocol, textUTF8Protocol, c.FallbackScrapeProtocol)
+	}
+}
+
+func (c *JobConfig) validateSources(ps *config.Problems) {
+	for i, s := range c.StaticConfigs {
+		err := s.Validate()
+		if len(c.RelabelConfigs) > 0 {
+			err = nil // As in Prometheus: relabelling may make an address of anything.
+		}
+		ps.Merge(config.Index("static_configs", i), err)
+	}
+	for i := range c.FileSDConfigs {
+		ps.Merge(config.Index("file_sd_configs", i), c.FileSDConfigs[i].Validate())
+	}
+	for i := range c.HTTPSDConfigs {
+		ps.Merge(config.Index("http_sd_configs", i), c.HTTPSDConfigs[i].Validate())
+	}
+}
+
+func validateRules(ps *config.Problems, path string, rules []*relabel.Config, scheme model.ValidationScheme) {
+	for i, r := range rules {
+		if r == nil {
+			ps.Add(config.Index(path, i), "must not be empty")
+			continue
+		}
+		rule := *r
+		ps.Merge(config.Index(path, i), rule.Validate(scheme))
+	}
+}
