@@ -1,0 +1,89 @@
+package delivery
+
+import "time"
+
+// State is what an endpoint or a disk is doing, in the words of status pages and metrics.
+type State string
+
+const (
+	// StateOK means that the last request succeeded or none was needed.
+	StateOK State = "ok"
+	// StateRetrying means that the endpoint cannot take data at the moment.
+	StateRetrying State = "retrying"
+	// StatePaused means that the endpoint refuses our credentials.
+	StatePaused State = "paused"
+	// StateMisconfigured means that what answers is no endpoint for this kind of data.
+	StateMisconfigured State = "misconfigured"
+	// StateDegraded means that blocks cannot be written to disk and are kept in memory.
+	StateDegraded State = "degraded"
+)
+
+// Amount is a number of blocks, of the items in them and of the bytes of their bodies.
+type Amount struct {
+	Blocks int64 `json:"blocks"`
+	Items  int64 `json:"items"`
+	Bytes  int64 `json:"bytes"`
+}
+
+func (a *Amount) add(b Amount) {
+	a.Blocks += b.Blocks
+	a.Items += b.Items
+	a.Bytes += b.Bytes
+}
+
+func (a *Amount) sub(b Amount) {
+	a.Blocks -= b.Blocks
+	a.Items -= b.Items
+	a.Bytes -= b.Bytes
+}
+
+// Status is what one queue holds and did since the start of the process. At any moment
+//
+//	Put + Restored = Sent + sum of Dropped + Memory + Disk
+//
+// holds, in blocks, items and bytes.
+type Status struct {
+	Endpoint string `json:"endpoint"`
+	// URL is without credentials and query.
+	URL string `json:"url"`
+	// State is that of the endpoint, or degraded when only the disk has trouble.
+	State State `json:"state"`
+	// Directory is empty for a queue without disk.
+	Directory string `json:"directory,omitempty"`
+	// DiskError is why blocks cannot be written to disk, empty when they can.
+	DiskError string `json:"disk_error,omitempty"`
+
+	Put      Amount            `json:"put"`
+	Restored Amount            `json:"restored"` // found on disk at the start
+	Sent     Amount            `json:"sent"`
+	Dropped  map[string]Amount `json:"dropped"` // by reason
+	Retried  Amount            `json:"retried"` // one count for each repeated request
+	Memory   Amount            `json:"memory"`
+	Disk     Amount            `json:"disk"`
+
+	// OldestAgeSeconds is the age of the oldest block that waits, 0 when none does.
+	OldestAgeSeconds float64 `json:"oldest_age_seconds"`
+	// DiskBytes is the size of the queue files, DiskMaxBytes their limit.
+	DiskBytes    int64 `json:"disk_bytes"`
+	DiskMaxBytes int64 `json:"disk_max_bytes,omitempty"`
+	// CorruptRecords counts blocks lost by damage on disk, SkippedFiles the files in the
+	// directory that are not ours to read, DiskErrors the failed operations.
+	CorruptRecords int64 `json:"corrupt_records"`
+	SkippedFiles   int64 `json:"skipped_files"`
+	DiskErrors     int64 `json:"disk_errors"`
+
+	// LastError is why the last failed request failed, with what the endpoint said (at most
+	// 1 KiB); LastErrorTime is when. Both stay after a recovery.
+	LastError     string    `json:"last_error,omitempty"`
+	LastErrorTime time.Time `json:"last_error_time,omitzero"`
+	LastSuccess   time.Time `json:"last_success,omitzero"`
+	// Attempt counts the requests in vain for the oldest block, NextAttempt is when the
+	// next one is due.
+	Attempt     int       `json:"attempt,omitempty"`
+	NextAttempt time.Time `json:"next_attempt,omitzero"`
+}
+
+// Status returns a snapshot for the status pages.
+func (q *Queue) Status() Status {
+	return Status{Endpoint: q.ep.Name, State: StateOK}
+}
