@@ -1,0 +1,195 @@
+//go:build e2e
+
+// Package e2e runs Ingot against real servers: a Kubernetes node, Cortex and
+// Loki, all from package testbed. Run it as root with
+//
+//	go test -tags e2e -count 1 -timeout 60m ./test/e2e
+//
+// It holds no fakes: what a test here asserts, the servers returned.
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/ingot-telemetry/ingot/testbed"
+)
+
+// tenant is the tenant that everything is written and read under.
+const tenant = "tiles"
+
+// cluster is the one testbed that all tests share. Only TestMain sets it.
+var cluster *testbed.Cluster
+
+func TestMain(m *testing.M) {
+	code, err := run(m)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "e2e:", err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// run starts the testbed, runs the tests and stops it, also on an interrupt.
+// When the process dies without that (a timeout's panic, a kill), the testbed's
+// reaper stops it.
+func run(m *testing.M) (code int, err error) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	bins, err := testbed.Build(ctx, "", os.Stderr)
+	if err != nil {
+		return 1, err
+	}
+	cluster, err = testbed.Start(ctx, testbed.Options{
+		Binaries: bins,
+		Log:      os.Stderr,
+		// Small and often: the tests want rotations while they watch.
+		ContainerLogMaxSize:         "256Ki",
+		ContainerLogMaxFiles:        5,
+		ContainerLogMonitorInterval: 3 * time.Second,
+	})
+	if err != nil {
+		return 1, err
+	}
+	disarm := context.AfterFunc(ctx, func() {
+		if err := cluster.Stop(); err != nil {
+			fmt.Fprintln(os.Stderr, "e2e:", err)
+		}
+		os.Exit(130) // Interrupted.
+	})
+	defer disarm()
+	code = m.Run()
+	return code, cluster.Stop()
+}
+
+// TestClusterRunsPodsAndBackendsAnswer claims no more than that the testbed is
+// what the other tests take it for.
+func TestClusterRunsPodsAndBackendsAnswer(t *testing.T) {
+	ctx := t.Context()
+	nodes, err := cluster.Kubectl(ctx, "get", "nodes")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(nodes, cluster.NodeName+" ") || !strings.Contains(nodes, " Ready ") {
+		t.Fatalf("kubectl get nodes = %s, want node %s Ready", nodes, cluster.NodeName)
+	}
+	startWorkload(t, "smoke", "-run=smoke", "-rate=100", "-count=300", "-stderr-every=3", "-long-every=50")
+	eventually(t, time.Minute, func() error {
+		found, err := podLines("smoke")
+		if err == nil && len(found) != 300 {
+			err = fmt.Errorf("%d different lines below /var/log/pods, want 300", len(found))
+		}
+		return err
+	})
+	if series, err := cluster.PromQL(ctx, tenant, `vector(42)`); err != nil || len(series) != 1 || series[0].Samples[0].Value != 42 {
+		t.Errorf("PromQL(vector(42)) = %v, %v, want one series of value 42", series, err)
+	}
+	now := time.Now()
+	if lines, err := cluster.LogQL(ctx, tenant, `{job="none"}`, now.Add(-time.Hour), now, 10); err != nil || len(lines) != 0 {
+		t.Errorf("LogQL = %v, %v, want no line and no error", lines, err)
+	}
+	// A refused request without tenant proves that tenants are kept apart.
+	if _, err := cluster.PromQL(ctx, "", `vector(42)`); err == nil {
+		t.Error("PromQL without tenant succeeded, want an error")
+	}
+}
+
+// startWorkload runs the workload program as a pod until the test ends.
+func startWorkload(t *testing.T, name string, args ...string) {
+	t.Helper()
+	err := cluster.Apply(t.Context(), fmt.Sprintf(`
+apiVersion: v1
+kind: Pod
+metadata: {name: %[1]s, namespace: default, labels: {app.kubernetes.io/name: %[1]s}}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers:
+  - name: workload
+    image: %[2]s
+    imagePullPolicy: Never
+    args: ["%[3]s"]
+    ports: [{name: metrics, containerPort: 8080}]
+`, name, testbed.WorkloadImage, strings.Join(args, `", "`)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		// The context of the test is over by now.
+		if _, err := cluster.Kubectl(context.Background(), "delete", "pod", name); err != nil {
+			t.Error(err)
+		}
+	})
+	if _, err := cluster.Kubectl(t.Context(), "wait", "--for=condition=Ready", "pod/"+name, "--timeout=60s"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// podLines reads the lines of a workload straight from the node's log files,
+// rotated ones included unless they were compressed, and returns how often each
+// sequence number occurs.
+func podLines(pod string) (map[int]int, error) {
+	files, err := filepath.Glob("/var/log/pods/default_" + pod + "_*/*/*.log*")
+	if err != nil {
+		return nil, err
+	}
+	found := map[int]int{}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return nil, err
+		}
+		if err := countLines(string(text), found); err != nil {
+			return nil, fmt.Errorf("read %s: %w", file, err)
+		}
+	}
+	return found, nil
+}
+
+// countLines joins the parts of lines that the runtime split, per stream, and
+// checks each whole line.
+func countLines(text string, found map[int]int) error {
+	open := map[string]string{}
+	for record := range strings.Lines(text) {
+		// A record is "<time> <stream> <F or P> <text>\n".
+		fields := strings.SplitN(strings.TrimSuffix(record, "\n"), " ", 4)
+		if len(fields) < 4 || !strings.HasSuffix(record, "\n") {
+			continue // It is being written.
+		}
+		stream := fields[1]
+		open[stream] += fields[3]
+		if fields[2] == "P" {
+			continue
+		}
+		line, err := testbed.ParseLine(open[stream])
+		if err != nil {
+			return err
+		}
+		found[line.Seq]++
+		delete(open, stream)
+	}
+	return nil
+}
+
+// eventually repeats check until it is nil, and fails the test with the last
+// error when that takes too long.
+func eventually(t *testing.T, patience time.Duration, check func() error) {
+	t.Helper()
+	end := time.Now().Add(patience)
+	for {
+		err := check()
+		if err == nil {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("after %v: %v", patience, err)
+		}
+		time.Sleep(200 * time.Millisecond)
+	}
+}
