@@ -1,0 +1,160 @@
+// Package kube keeps small copies of Kubernetes objects in memory and is the only door to
+// client-go.
+//
+// Each kind of object has one store, and each store one watch: a streaming list fills it,
+// the events of the same watch keep it current, and objects are stripped to the few fields
+// that Ingot uses before they are kept. Readers ask the store and wait on a coalesced change
+// signal that carries nothing: they read the whole present state again ([NodeStore.Nodes],
+// [PodStore.Pod]).
+//
+// Nothing here ends the program. While the API server is away or a permission is missing a
+// store keeps what it has, tries for ever with growing pauses, and says so through Err,
+// Status and its metrics.
+//
+// The package deliberately does not know scrape targets or log files, never writes to the
+// cluster, and starts no watch by itself: the program runs the stores that something uses.
+package kube
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/client-go/rest"
+	"k8s.io/klog/v2"
+)
+
+// ErrNotInCluster is what [New] returns when there is neither a kubeconfig file nor the
+// environment that a pod has.
+var ErrNotInCluster = errors.New("find the Kubernetes API server: this is not a pod of a cluster; " +
+	"set kubernetes.kubeconfig_file to run outside of one")
+
+// serviceAccountDir is where the kubelet mounts the credentials of a pod.
+const serviceAccountDir = "/var/run/secrets/kubernetes.io/serviceaccount"
+
+// Client is the way to one API server and owner of the stores that are filled from it.
+type Client struct {
+	config *rest.Config
+	scheme *runtime.Scheme
+	pods   *PodStore
+	nodes  *NodeStore
+
+	mu   sync.Mutex // guards conn
+	conn rest.Interface
+}
+
+// New finds out where the API server is: from the kubeconfig file, else from the
+// environment of a pod, else it returns [ErrNotInCluster]. It reads the kubeconfig file and
+// nothing else; certificates and tokens are first read, and connections opened, when a store
+// runs. The pod store watches the pods of the node named nodeName.
+func New(cfg Config, nodeName string, log *slog.Logger, reg prometheus.Registerer) (*Client, error) {
+	if nodeName == "" {
+		return nil, errors.New("watch the pods of this node: its name is not known; set --node-name or NODE_NAME")
+	}
+	config, err := clientConfig(cfg, serviceAccountDir)
+	if err != nil {
+		return nil, err
+	}
+	c := &Client{config: config, scheme: newScheme()}
+	m := newMetrics(reg)
+	c.pods = newPodStore(nodeName, c.connect, log, m)
+	c.nodes = newNodeStore(c.connect, log, m)
+	return c, nil
+}
+
+// Pods returns the store of this node's pods. It is empty until its Run is running.
+func (c *Client) Pods() *PodStore { return c.pods }
+
+// Nodes returns the store of the cluster's nodes. It is empty until its Run is running.
+func (c *Client) Nodes() *NodeStore { return c.nodes }
+
+// Status returns a snapshot of the stores that are running.
+func (c *Client) Status() []Status {
+	var all []Status
+	for _, s := range []Status{c.pods.Status(), c.nodes.Status()} {
+		if s.Running {
+			all = append(all, s)
+		}
+	}
+	return all
+}
+
+// connect returns the connection that all stores share. It is made on first use, so that a
+// token that is not mounted yet is one store's passing trouble. Tokens and certificate
+// authorities are read again by client-go when their files change.
+func (c *Client) connect() (rest.Interface, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.conn != nil {
+		return c.conn, nil
+	}
+	conn, err := rest.RESTClientFor(c.config)
+	if err != nil {
+		return nil, fmt.Errorf("build the client of %s: %w", c.config.Host, err)
+	}
+	c.conn = conn
+	return conn, nil
+}
+
+// LogThrough sends what client-go says outside of any watch (a token that cannot be read
+// again, a certificate authority that changed) to log instead of to standard error. It sets
+// state of the whole process and is called once, by the program's start.
+func LogThrough(log *slog.Logger) { klog.SetSlogLogger(log) }
+
+func clientConfig(cfg Config, accountDir string) (*rest.Config, error) {
+	config, err := location(cfg, accountDir)
+	if err != nil {
+		return nil, err
+	}
+	scheme := newScheme()
+	gv := corev1.SchemeGroupVersion
+	config.APIPath = "/api"
+	config.GroupVersion = &gv
+	config.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
+	config.UserAgent = "ingot"
+	// A watch is one request in minutes. The limit only bounds what a defect could do to the
+	// API server: 5 requests a second, all stores together.
+	config.QPS, config.Burst = 5, 10
+	return config, nil
+}
+
+func location(cfg Config, accountDir string) (*rest.Config, error) {
+	if cfg.KubeconfigFile != "" {
+		config, err := readKubeconfig(cfg.KubeconfigFile)
+		if err != nil {
+			return nil, fmt.Errorf("use kubernetes.kubeconfig_file: %w", err)
+		}
+		return config, nil
+	}
+	host, port := os.Getenv("KUBERNETES_SERVICE_HOST"), os.Getenv("KUBERNETES_SERVICE_PORT")
+	if host == "" || port == "" {
+		return nil, ErrNotInCluster
+	}
+	return &rest.Config{
+		Host:            "https://" + net.JoinHostPort(host, port),
+		TLSClientConfig: rest.TLSClientConfig{CAFile: filepath.Join(accountDir, "ca.crt")},
+		BearerTokenFile: filepath.Join(accountDir, "token"),
+	}, nil
+}
+
+// newScheme knows exactly the types that the stores decode. The typed clients of client-go
+// know all of Kubernetes, at some megabytes of memory.
+func newScheme() *runtime.Scheme {
+	s := runtime.NewScheme()
+	s.AddKnownTypes(corev1.SchemeGroupVersion, &corev1.Node{}, &corev1.NodeList{})
+	metav1.AddToGroupVersion(s, corev1.SchemeGroupVersion)
+	// It returns an error only to fit a table of such functions, and has none to return.
+	if err := metav1.AddMetaToScheme(s); err != nil {
+		panic(err)
+	}
+	return s
+}

@@ -1,0 +1,83 @@
+package kube
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/watch"
+)
+
+var errClosedEarly = errors.New("the connection was closed before the API server answered")
+
+// causeBroken is how client-go marks an event that it made itself because the stream could
+// not be read on.
+const causeBroken = metav1.CauseType("ClientWatchDecoding")
+
+// stream passes on the events of one watch, stripped, and takes note of each.
+type stream struct {
+	in     watch.Interface
+	first  *watch.Event // taken from in already
+	out    chan watch.Event
+	stop   chan struct{}
+	once   sync.Once
+	cancel context.CancelFunc
+	w      *watcher
+}
+
+// ResultChan implements watch.Interface.
+func (s *stream) ResultChan() <-chan watch.Event { return s.out }
+
+// Stop implements watch.Interface.
+func (s *stream) Stop() {
+	s.once.Do(func() {
+		close(s.stop)
+		s.in.Stop()
+		s.cancel()
+	})
+}
+
+func (s *stream) run() {
+	opened := time.Now()
+	defer func() {
+		s.Stop()
+		s.w.pace.lasted(time.Since(opened))
+		close(s.out)
+	}()
+	if s.first != nil && !s.pass(*s.first) {
+		return
+	}
+	s.first = nil
+	for ev := range s.in.ResultChan() {
+		if !s.pass(ev) {
+			return
+		}
+	}
+}
+
+// pass hands on one event; false ends the stream.
+func (s *stream) pass(ev watch.Event) bool {
+	if ev.Type == watch.Error {
+		err := apierrors.FromObject(ev.Object)
+		_ = s.w.failed(err)
+		if apierrors.HasStatusCause(err, causeBroken) {
+			// A broken connection is no reason to list again: as an end without an error it
+			// makes the reflector watch on from where it is.
+			return false
+		}
+	} else {
+		s.w.pace.progress()
+		s.w.m.events.WithLabelValues(s.w.kind).Inc()
+		s.w.contact()
+		s.w.strip(ev.Object)
+	}
+	select {
+	case s.out <- ev:
+		return true
+	case <-s.stop:
+		return false
+	}
+}

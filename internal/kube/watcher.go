@@ -1,0 +1,331 @@
+package kube
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/go-logr/logr"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/klog/v2"
+)
+
+const (
+	// listTimeout bounds one request of the fallback to plain lists.
+	listTimeout = 2 * time.Minute
+	// watchGrace is how long after the end that was asked for a watch may go on. The API
+	// server ends a watch itself; this is for a connection whose other side is gone and that
+	// has no keep-alive of its own (HTTP/2 notices within a minute).
+	watchGrace = 30 * time.Second
+)
+
+// resource is what tells the watch of one kind from that of another.
+type resource struct {
+	kind     string // as in the URL, and as value of the label kind
+	accept   string // media types, the preferred first
+	selector string // field selector, may be empty
+	object   runtime.Object
+	// strip removes what the store will not keep, before the object waits in memory for the
+	// end of a list. It may change the object.
+	strip func(runtime.Object)
+}
+
+// watcher keeps one store current: it runs client-go's reflector, paces every request that
+// the reflector makes, and keeps account of how it goes.
+type watcher struct {
+	resource
+	connect func() (rest.Interface, error)
+	params  runtime.ParameterCodec
+	log     *slog.Logger
+	m       *metrics
+	pace    pace
+
+	mu     sync.Mutex // guards status and err
+	status Status
+	err    error
+}
+
+func newWatcher(r resource, connect func() (rest.Interface, error), log *slog.Logger, m *metrics) *watcher {
+	m.objects.WithLabelValues(r.kind)
+	m.synced.WithLabelValues(r.kind)
+	m.events.WithLabelValues(r.kind)
+	m.lists.WithLabelValues(r.kind)
+	m.restarts.WithLabelValues(r.kind)
+	return &watcher{
+		resource: r,
+		connect:  connect,
+		params:   runtime.NewParameterCodec(newScheme()),
+		log:      log.With("kind", r.kind),
+		m:        m,
+		pace:     newPace(),
+		status:   Status{Kind: r.kind, Selector: r.selector},
+	}
+}
+
+// run fills store until ctx ends. It never returns earlier.
+func (w *watcher) run(ctx context.Context, store cache.ReflectorStore) error {
+	w.set(func(s *Status) { s.Running = true })
+	defer w.set(func(s *Status) { s.Running = false })
+	quiet := logr.FromSlogHandler(debugOnly{w.log.Handler()})
+	rctx := klog.NewContext(ctx, quiet)
+	var lists sync.WaitGroup
+	defer lists.Wait()
+	lw := &cache.ListWatch{
+		// The reflector lists without a context and goes away when its own one ends, so this
+		// uses the context of run.
+		ListWithContextFunc: func(_ context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			lists.Add(1)
+			defer lists.Done()
+			return w.list(rctx, o)
+		},
+		WatchFuncWithContext: func(_ context.Context, o metav1.ListOptions) (watch.Interface, error) {
+			return w.watch(rctx, o)
+		},
+	}
+	r := cache.NewReflectorWithOptions(lw, w.object, store, cache.ReflectorOptions{
+		Logger:          &quiet,
+		Name:            w.kind,
+		TypeDescription: w.kind,
+		// The reflector sleeps its own pauses without looking at the context. The pauses are
+		// made in list and watch instead.
+		Backoff: &wait.Backoff{Duration: time.Millisecond, Steps: 1},
+	})
+	for ctx.Err() == nil {
+		if err := r.ListAndWatchWithContext(rctx); err != nil {
+			w.log.Debug("list and watch again", "err", err)
+		}
+	}
+	return nil
+}
+
+// list is one page of a plain list, which the reflector falls back to where the API server
+// does not offer streaming lists.
+func (w *watcher) list(ctx context.Context, opts metav1.ListOptions) (runtime.Object, error) {
+	if err := w.pace.wait(ctx); err != nil {
+		return nil, err
+	}
+	opts.FieldSelector = w.selector
+	conn, err := w.connect()
+	if err != nil {
+		return nil, w.failed(err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, listTimeout)
+	defer cancel()
+	obj, err := w.request(conn, &opts).Do(ctx).Get()
+	if err != nil {
+		return nil, w.failed(err)
+	}
+	w.pace.undo()
+	w.contact()
+	return obj, nil
+}
+
+// watch opens a watch. What passes by itself or can only be cured by the operator is tried
+// again right here and for ever, which keeps the place in the history that the reflector
+// has; only what calls for another kind of request is returned to it.
+func (w *watcher) watch(ctx context.Context, opts metav1.ListOptions) (watch.Interface, error) {
+	opts.Watch = true
+	opts.FieldSelector = w.selector
+	for {
+		if err := w.pace.wait(ctx); err != nil {
+			return nil, err
+		}
+		s, err := w.open(ctx, opts)
+		switch {
+		case err == nil:
+			return s, nil
+		case ctx.Err() != nil:
+			return nil, ctx.Err()
+		case streamingRefused(err, opts):
+			w.pace.undo()
+			return nil, err
+		case w.failed(err) != nil && otherRequest(err):
+			return nil, err
+		}
+	}
+}
+
+func (w *watcher) open(ctx context.Context, opts metav1.ListOptions) (*stream, error) {
+	conn, err := w.connect()
+	if err != nil {
+		return nil, err
+	}
+	limit := watchGrace
+	if opts.TimeoutSeconds != nil {
+		limit += time.Duration(*opts.TimeoutSeconds) * time.Second
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	in, err := w.request(conn, &opts).Watch(ctx)
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	s := &stream{in: in, out: make(chan watch.Event), stop: make(chan struct{}), cancel: cancel, w: w}
+	// A connection that breaks before the answer comes back as a watch that is over.
+	select {
+	case ev, ok := <-in.ResultChan():
+		if !ok {
+			in.Stop()
+			cancel()
+			return nil, errClosedEarly
+		}
+		s.first = &ev
+	default:
+	}
+	w.opened()
+	go s.run()
+	return s, nil
+}
+
+// request asks for no retries inside client-go, which would hide an API server that is
+// throttling from the store's status for minutes.
+func (w *watcher) request(conn rest.Interface, opts *metav1.ListOptions) *rest.Request {
+	return conn.Get().Resource(w.kind).SetHeader("Accept", w.accept).VersionedParams(opts, w.params).MaxRetries(0)
+}
+
+// streamingRefused tells whether the API server is one that does not offer streaming lists.
+func streamingRefused(err error, opts metav1.ListOptions) bool {
+	return opts.SendInitialEvents != nil && (apierrors.IsInvalid(err) || apierrors.IsBadRequest(err))
+}
+
+// otherRequest tells whether the same request can never succeed: the place in the history
+// is gone or not there yet, or the request is not understood.
+func otherRequest(err error) bool {
+	if apierrors.HasStatusCause(err, metav1.CauseTypeResourceVersionTooLarge) {
+		return true
+	}
+	switch apierrors.ReasonForError(err) {
+	case metav1.StatusReasonGone, metav1.StatusReasonExpired, metav1.StatusReasonInvalid,
+		metav1.StatusReasonBadRequest, metav1.StatusReasonMethodNotAllowed, metav1.StatusReasonNotAcceptable:
+		return true
+	}
+	return false
+}
+
+// failed takes note of an error and returns it. The log has the first of a row.
+func (w *watcher) failed(err error) error {
+	w.m.failures.WithLabelValues(w.kind, reason(err)).Inc()
+	if s, ok := apierrors.SuggestsClientDelay(err); ok {
+		w.pace.notBefore(time.Duration(s) * time.Second)
+	}
+	if reason(err) == "expired" {
+		return err // Normal after a pause; the list that follows makes the store current.
+	}
+	explained := explain(w.kind, err)
+	w.mu.Lock()
+	first := w.err == nil
+	w.err = explained
+	if first {
+		w.status.ErrorSince = time.Now()
+	}
+	w.mu.Unlock()
+	if first {
+		w.log.Warn("watch of the API server failed, trying on", "err", explained)
+	}
+	return err
+}
+
+// opened takes note of a watch that the API server has accepted.
+func (w *watcher) opened() {
+	w.mu.Lock()
+	since := w.status.ErrorSince
+	recovered := w.err != nil
+	w.err, w.status.ErrorSince = nil, time.Time{}
+	again := !w.status.LastContact.IsZero()
+	if again {
+		w.status.Restarts++
+	}
+	w.mu.Unlock()
+	if again {
+		w.m.restarts.WithLabelValues(w.kind).Inc()
+	}
+	if recovered {
+		w.log.Info("watch of the API server recovered", "duration", time.Since(since).Round(time.Millisecond))
+	}
+	w.contact()
+}
+
+// contact takes note of a sign of life.
+func (w *watcher) contact() {
+	now := time.Now()
+	w.set(func(s *Status) { s.LastContact = now })
+	w.m.lastContact.WithLabelValues(w.kind).Set(float64(now.UnixMilli()) / 1e3)
+}
+
+// listed takes note of a whole list that reached the store.
+func (w *watcher) listed(objects int) {
+	w.set(func(s *Status) {
+		s.Synced = true
+		s.Lists++
+	})
+	w.m.synced.WithLabelValues(w.kind).Set(1)
+	w.m.lists.WithLabelValues(w.kind).Inc()
+	w.count(objects)
+}
+
+// count takes note of how many objects the store has.
+func (w *watcher) count(objects int) {
+	w.set(func(s *Status) { s.Objects = objects })
+	w.m.objects.WithLabelValues(w.kind).Set(float64(objects))
+}
+
+func (w *watcher) set(f func(*Status)) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	f(&w.status)
+}
+
+func (w *watcher) synced() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.status.Synced
+}
+
+// current returns nil when the store is up to date as far as anyone can know.
+func (w *watcher) current() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.err == nil && !w.status.Synced {
+		return explain(w.kind, errNotListed)
+	}
+	return w.err
+}
+
+func (w *watcher) snapshot() Status {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	s := w.status
+	if w.err != nil {
+		s.Error = w.err.Error()
+	}
+	return s
+}
+
+// debugOnly shows what client-go reports as plain messages, warnings and errors at debug
+// level, since the watcher itself reports each change of its state once, and nothing of
+// client-go's own debugging.
+type debugOnly struct{ slog.Handler }
+
+// Enabled implements slog.Handler.
+func (h debugOnly) Enabled(ctx context.Context, l slog.Level) bool {
+	return l >= slog.LevelInfo && h.Handler.Enabled(ctx, slog.LevelDebug)
+}
+
+// Handle implements slog.Handler.
+func (h debugOnly) Handle(ctx context.Context, r slog.Record) error {
+	r.Level = slog.LevelDebug
+	return h.Handler.Handle(ctx, r) //nolint:wrapcheck // A handler passes on what the next one says.
+}
+
+// WithAttrs implements slog.Handler.
+func (h debugOnly) WithAttrs(as []slog.Attr) slog.Handler { return debugOnly{h.Handler.WithAttrs(as)} }
+
+// WithGroup implements slog.Handler.
+func (h debugOnly) WithGroup(name string) slog.Handler { return debugOnly{h.Handler.WithGroup(name)} }
