@@ -214,7 +214,7 @@ func (p *Process) WaitReady(ctx context.Context) error {
 		return err
 	})
 	if err == nil && p.Ended() {
-		err = fmt.Errorf("ended with code %d", p.code)
+		err = fmt.Errorf("ended with code %d", p.exit())
 	}
 	if err != nil {
 		return fmt.Errorf("wait for ingot to be ready: %w\n%s", err, p.Log())
@@ -285,21 +285,24 @@ func (p *Process) Stop() (code int, took time.Duration) {
 	case <-time.After(stopLimit):
 		p.Kill()
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.code, time.Since(began)
+	return p.exit(), time.Since(began)
 }
 
 // Wait returns the exit code of a process that ends by itself, or an error when ctx ends first.
 func (p *Process) Wait(ctx context.Context) (int, error) {
 	select {
 	case <-p.done:
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		return p.code, nil
+		return p.exit(), nil
 	case <-ctx.Done():
 		return 0, fmt.Errorf("wait for ingot to end: %w", ctx.Err())
 	}
+}
+
+// exit returns the exit code of a process that has ended.
+func (p *Process) exit() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.code
 }
 
 // Get returns the body of one of ingot's own pages; an answer other than 2xx is an error with
