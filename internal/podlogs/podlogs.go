@@ -16,6 +16,7 @@ package podlogs
 import (
 	"context"
 
+	"github.com/ingot-telemetry/ingot/internal/kube"
 	"github.com/ingot-telemetry/ingot/internal/model"
 )
 
@@ -26,12 +27,10 @@ type Sink interface {
 	Push(ctx context.Context, b *model.LogBatch) error
 }
 
-// Pods tells what the cluster knows of the pods of this node. In the program this is the
-// kube store; it is nil without Kubernetes.
+// Pods tells what the cluster knows of the pods of this node. In the program this is
+// *kube.PodStore; it is nil without Kubernetes.
 type Pods interface {
-	// PodMetadata returns the labels and annotations of a pod. uid is the one in the name of
-	// its log directory: the pod's UID, or for a static pod the value of the annotation
-	// kubernetes.io/config.mirror of its mirror pod. A pod of the same name with another uid
-	// is not meant. The maps are shared and only read; version changes when they change.
-	PodMetadata(namespace, name, uid string) (labels, annotations map[string]string, version string, ok bool)
+	// Pod returns the pod that uid in the name of a log directory stands for: its own, or for
+	// a static pod the one that its mirror pod carries.
+	Pod(namespace, name, uid string) (kube.Pod, bool)
 }
