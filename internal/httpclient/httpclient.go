@@ -1,0 +1,180 @@
+// Package httpclient makes HTTP clients from Prometheus' configuration of TLS,
+// authentication, proxies and headers, with three properties of Ingot: a client without a CA
+// of its own trusts the program's bundle, a missing file fails the requests that need it and
+// not the program, and credentials stay with the server they were configured for.
+//
+// Files are read again when they change, which is the work of prometheus/common. The package
+// knows no retries, sets no timeouts (they come with the request's context) and logs nothing.
+package httpclient
+
+import (
+	"fmt"
+	"net/http"
+	"runtime/debug"
+	"strings"
+	"sync"
+
+	promconfig "github.com/prometheus/common/config"
+)
+
+// New returns a client for cfg. It opens no file: one that is missing or broken is the error
+// of every request that needs it, until it is there. The error is that of [Validate]. The
+// name tells clients apart in traces.
+//
+// Redirects are followed where cfg says so. On a way that has left the scheme, host or port
+// of the request, they carry no credentials, configured headers or client certificate.
+func New(cfg promconfig.HTTPClientConfig, bundle TLS, name string) (*http.Client, error) {
+	if err := Validate(&cfg); err != nil {
+		return nil, fmt.Errorf("configure HTTP client of %s: %w", name, err)
+	}
+	cfg.TLSConfig = withBundle(cfg.TLSConfig, bundle)
+	if cfg.OAuth2 != nil {
+		o := *cfg.OAuth2
+		o.TLSConfig = withBundle(o.TLSConfig, bundle)
+		cfg.OAuth2 = &o
+	}
+	client := &http.Client{Transport: newTransport(cfg, name)}
+	if !cfg.FollowRedirects {
+		client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	}
+	return client, nil
+}
+
+func withBundle(c promconfig.TLSConfig, bundle TLS) promconfig.TLSConfig {
+	if c.CA == "" && c.CAFile == "" {
+		c.CAFile = bundle.CAFile
+	}
+	return c
+}
+
+// transport is up to three round trippers of prometheus/common, each built at the first
+// request for it, because building reads the TLS files.
+type transport struct {
+	secure, plain, foreign lazy
+	// plainProxy says that requests to http:// need no TLS on the way to a proxy either.
+	plainProxy bool
+}
+
+func newTransport(cfg promconfig.HTTPClientConfig, name string) *transport {
+	t := &transport{
+		secure:     lazy{cfg: cfg, name: name},
+		plain:      lazy{cfg: cfg, name: name},
+		foreign:    lazy{cfg: cfg, name: name},
+		plainProxy: !cfg.ProxyFromEnvironment && (cfg.ProxyURL.URL == nil || cfg.ProxyURL.Scheme != "https"),
+	}
+	// Without TLS a missing bundle must not matter, nor be read at each request.
+	t.plain.cfg.TLSConfig = promconfig.TLSConfig{}
+	f := &t.foreign.cfg
+	f.BasicAuth, f.Authorization, f.OAuth2, f.HTTPHeaders = nil, nil, nil, nil
+	f.BearerToken, f.BearerTokenFile = "", ""
+	f.TLSConfig.Cert, f.TLSConfig.CertFile = "", ""
+	f.TLSConfig.Key, f.TLSConfig.KeyFile = "", ""
+	return t
+}
+
+// RoundTrip implements http.RoundTripper.
+func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	switch {
+	case leftOrigin(req):
+		return t.foreign.roundTrip(withoutAuthorization(req))
+	case req.URL.Scheme == "http" && t.plainProxy:
+		return t.plain.roundTrip(req)
+	default:
+		return t.secure.roundTrip(req)
+	}
+}
+
+// CloseIdleConnections lets http.Client.CloseIdleConnections reach the connections.
+func (t *transport) CloseIdleConnections() {
+	for _, l := range []*lazy{&t.secure, &t.plain, &t.foreign} {
+		l.mu.Lock()
+		if c, ok := l.rt.(interface{ CloseIdleConnections() }); ok {
+			c.CloseIdleConnections()
+		}
+		l.mu.Unlock()
+	}
+}
+
+// leftOrigin reports whether req is a redirect and any hop on its way went to another
+// scheme, host or port than the first request. Returning to it does not count as home: the
+// way there was chosen by somebody else.
+func leftOrigin(req *http.Request) bool {
+	if req.Response == nil {
+		return false
+	}
+	first := req
+	for first.Response != nil && first.Response.Request != nil {
+		first = first.Response.Request
+	}
+	for r := req; r != first; r = r.Response.Request {
+		if r.URL.Scheme != first.URL.Scheme || !strings.EqualFold(hostPort(r), hostPort(first)) {
+			return true
+		}
+	}
+	return false
+}
+
+func hostPort(r *http.Request) string {
+	port := r.URL.Port()
+	if port == "" {
+		port = r.URL.Scheme
+		switch port {
+		case "http":
+			port = "80"
+		case "https":
+			port = "443"
+		}
+	}
+	return r.URL.Hostname() + ":" + port
+}
+
+// withoutAuthorization drops what the standard library copies from the first request as
+// long as the host name stays the same.
+func withoutAuthorization(req *http.Request) *http.Request {
+	req = req.Clone(req.Context())
+	req.Header.Del("Authorization")
+	req.Header.Del("Cookie")
+	return req
+}
+
+// lazy is a round tripper that is built at its first use.
+type lazy struct {
+	cfg  promconfig.HTTPClientConfig
+	name string
+
+	mu sync.Mutex // guards rt
+	rt http.RoundTripper
+}
+
+func (l *lazy) roundTrip(req *http.Request) (*http.Response, error) {
+	rt, err := l.get()
+	if err != nil {
+		if req.Body != nil {
+			req.Body.Close() // As the contract of http.RoundTripper has it; nothing was read.
+		}
+		return nil, err
+	}
+	return rt.RoundTrip(req)
+}
+
+func (l *lazy) get() (http.RoundTripper, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.rt != nil {
+		return l.rt, nil
+	}
+	rt, err := promconfig.NewRoundTripperFromConfig(l.cfg, l.name, promconfig.WithUserAgent(userAgent()))
+	if err != nil {
+		return nil, fmt.Errorf("set up TLS: %w", err)
+	}
+	l.rt = rt
+	return rt, nil
+}
+
+// userAgent is what remote write asks senders to name themselves by.
+func userAgent() string {
+	if info, ok := debug.ReadBuildInfo(); ok && strings.HasPrefix(info.Main.Version, "v") {
+		return "Ingot/" + info.Main.Version
+	}
+	return "Ingot"
+}
