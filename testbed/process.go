@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -43,6 +44,7 @@ func (c *Cluster) run(name, program string, args ...string) (*process, error) {
 	defer log.Close() // The child has its own descriptor.
 	p.cmd.Stdout, p.cmd.Stderr = log, log
 	p.cmd.Dir = c.dir
+	p.cmd.Env = withoutProxy(os.Environ())
 	// An interrupt at the terminal goes to the whole process group. The servers
 	// leave it, because the pods are deleted through them first.
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
@@ -60,6 +62,15 @@ func (c *Cluster) run(name, program string, args ...string) (*process, error) {
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
 	return p, nil
+}
+
+// withoutProxy drops the variables that would send a request for a server beside
+// this one to a proxy elsewhere.
+func withoutProxy(env []string) []string {
+	return slices.DeleteFunc(env, func(variable string) bool {
+		name, _, _ := strings.Cut(strings.ToLower(variable), "=")
+		return strings.HasSuffix(name, "_proxy")
+	})
 }
 
 // await probes a server until it is ready, has ended, or two minutes are over.
