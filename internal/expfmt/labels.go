@@ -1,0 +1,70 @@
+package expfmt
+
+import (
+	"bytes"
+	"strconv"
+	"strings"
+
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/ingot-telemetry/ingot/internal/model"
+)
+
+// AppendLabels appends the labels of the present sample, first __name__, then the others
+// in the order of the input, unescaped. It copies, so the result does not point into the
+// input. As in Prometheus 3, le of histograms and quantile of summaries are written the way
+// OpenMetrics writes numbers ("1" becomes "1.0"), according to [Parser.Type]. Names may
+// repeat and values may be empty.
+func (p *Parser) AppendLabels(dst []model.Label) []model.Label {
+	if len(p.parts) == 0 { // The key matched a hint.
+		at := p.i
+		p.i = p.start
+		err := p.lexKey()
+		p.i = at
+		if err != nil {
+			return dst // Cannot be: the same bytes were lexed before they became a hint.
+		}
+	}
+	dst = append(dst, model.Label{Name: "__name__", Value: unescape(p.b[p.parts[0]:p.parts[1]])})
+	for i := 2; i < len(p.parts); i += 4 {
+		name := unescape(p.b[p.parts[i]:p.parts[i+1]])
+		value := unescape(p.b[p.parts[i+2]:p.parts[i+3]])
+		if p.Normalizes(name) {
+			if f, err := strconv.ParseFloat(value, 64); err == nil {
+				value = labels.FormatOpenMetricsFloat(f)
+			}
+		}
+		dst = append(dst, model.Label{Name: name, Value: value})
+	}
+	return dst
+}
+
+// Normalizes reports whether the present type makes a number of the named label's value.
+func (p *Parser) Normalizes(name string) bool {
+	return p.typ == TypeHistogram && name == "le" || p.typ == TypeSummary && name == "quantile"
+}
+
+// unescape replaces \\, \" and \n; any other character after a backslash stands for itself,
+// backslash included.
+func unescape(b []byte) string {
+	if bytes.IndexByte(b, '\\') < 0 {
+		return string(b)
+	}
+	var s strings.Builder
+	for i := 0; i < len(b); i++ {
+		if b[i] == '\\' && i+1 < len(b) {
+			switch b[i+1] {
+			case '\\', '"':
+				i++
+				s.WriteByte(b[i])
+				continue
+			case 'n':
+				i++
+				s.WriteByte('\n')
+				continue
+			}
+		}
+		s.WriteByte(b[i])
+	}
+	return s.String()
+}
