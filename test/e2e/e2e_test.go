@@ -10,6 +10,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -25,8 +26,11 @@ import (
 // tenant is the tenant that everything is written and read under.
 const tenant = "tiles"
 
-// cluster is the one testbed that all tests share. Only TestMain sets it.
-var cluster *testbed.Cluster
+// The one testbed that all tests share, and what it runs. Only TestMain sets them.
+var (
+	binaries testbed.Binaries
+	cluster  *testbed.Cluster
+)
 
 func TestMain(m *testing.M) {
 	code, err := run(m)
@@ -43,12 +47,12 @@ func TestMain(m *testing.M) {
 func run(m *testing.M) (code int, err error) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	bins, err := testbed.Build(ctx, "", os.Stderr)
+	binaries, err = testbed.Build(ctx, "", os.Stderr)
 	if err != nil {
 		return 1, err
 	}
 	cluster, err = testbed.Start(ctx, testbed.Options{
-		Binaries: bins,
+		Binaries: binaries,
 		Log:      os.Stderr,
 		// Small and often: the tests want rotations while they watch.
 		ContainerLogMaxSize:         "256Ki",
@@ -101,10 +105,52 @@ func TestClusterRunsPodsAndBackendsAnswer(t *testing.T) {
 	}
 }
 
+// TestKubeletRotatesLogs claims that a fast writer's log is rotated within
+// seconds, so that a test of log tailing meets real rotations.
+func TestKubeletRotatesLogs(t *testing.T) {
+	startWorkload(t, "rotated", "-run=rotated", "-rate=1000", "-count=8000", "-size=100", "-long-every=500")
+	eventually(t, time.Minute, func() error {
+		files, err := filepath.Glob("/var/log/pods/default_rotated_*/workload/0.log.*")
+		if err == nil && len(files) == 0 {
+			err = errors.New("no rotated file")
+		}
+		return err
+	})
+}
+
+// TestPodsReachServers claims that pods of both kinds of network reach the
+// kube-apiserver by in-cluster configuration, and Cortex and Loki by the
+// cluster's addresses. The client is kubectl, since it is at hand.
+func TestPodsReachServers(t *testing.T) {
+	ctx := t.Context()
+	if err := cluster.Image(ctx, "e2e/kubectl:1", binaries.Kubectl, nil); err != nil {
+		t.Fatal(err)
+	}
+	for name, hostNetwork := range map[string]bool{"reach-pod": false, "reach-host": true} {
+		startPod(t, fmt.Sprintf(`
+apiVersion: v1
+kind: Pod
+metadata: {name: %[1]s, namespace: default}
+spec:
+  restartPolicy: Never
+  hostNetwork: %[2]t
+  containers:
+  - {name: api, image: "e2e/kubectl:1", imagePullPolicy: Never, args: [get, --raw, /version]}
+  - {name: cortex, image: "e2e/kubectl:1", imagePullPolicy: Never, args: [get, --server, %[3]q, --raw, /ready]}
+  - {name: loki, image: "e2e/kubectl:1", imagePullPolicy: Never, args: [get, --server, %[4]q, --raw, /ready]}
+`, name, hostNetwork, cluster.CortexURL, cluster.LokiURL), name)
+		phase := "jsonpath={.status.phase}"
+		if _, err := cluster.Kubectl(ctx, "wait", "--for="+phase+"=Succeeded", "pod/"+name, "--timeout=60s"); err != nil {
+			logs, _ := cluster.Kubectl(ctx, "logs", name, "--all-containers", "--prefix")
+			t.Errorf("pod %s: %v\n%s", name, err, logs)
+		}
+	}
+}
+
 // startWorkload runs the workload program as a pod until the test ends.
 func startWorkload(t *testing.T, name string, args ...string) {
 	t.Helper()
-	err := cluster.Apply(t.Context(), fmt.Sprintf(`
+	startPod(t, fmt.Sprintf(`
 apiVersion: v1
 kind: Pod
 metadata: {name: %[1]s, namespace: default, labels: {app.kubernetes.io/name: %[1]s}}
@@ -116,8 +162,16 @@ spec:
     imagePullPolicy: Never
     args: ["%[3]s"]
     ports: [{name: metrics, containerPort: 8080}]
-`, name, testbed.WorkloadImage, strings.Join(args, `", "`)))
-	if err != nil {
+`, name, testbed.WorkloadImage, strings.Join(args, `", "`)), name)
+	if _, err := cluster.Kubectl(t.Context(), "wait", "--for=condition=Ready", "pod/"+name, "--timeout=60s"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// startPod makes a pod that goes away with the test.
+func startPod(t *testing.T, yaml, name string) {
+	t.Helper()
+	if err := cluster.Apply(t.Context(), yaml); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -126,9 +180,6 @@ spec:
 			t.Error(err)
 		}
 	})
-	if _, err := cluster.Kubectl(t.Context(), "wait", "--for=condition=Ready", "pod/"+name, "--timeout=60s"); err != nil {
-		t.Fatal(err)
-	}
 }
 
 // podLines reads the lines of a workload straight from the node's log files,
