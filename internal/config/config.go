@@ -54,6 +54,7 @@ func Load(data []byte, into any) error {
 		if ps[i].Line == 0 {
 			ps[i].Line = d.lineOf(ps[i].Path)
 		}
+		ps[i].Text = redactText(ps[i].Text)
 	}
 	return ps.sort().Err()
 }

@@ -73,6 +73,11 @@ func namesSecret(key string) bool {
 	return secretName.MatchString(key) && !aboutOne.MatchString(key)
 }
 
+var userInfo = regexp.MustCompile(`(\w://)[^\s"]*@`)
+
+// redactText hides what stands before the @ of URLs in a text that quotes a value.
+func redactText(s string) string { return userInfo.ReplaceAllString(s, "${1}"+hidden+"@") }
+
 // RedactURL hides the password and secret-looking query values in s where it is a URL, even
 // one that does not parse. Other text returns unchanged.
 func RedactURL(s string) string {
