@@ -68,7 +68,12 @@ func pause(r *http.Request, changed <-chan struct{}, d time.Duration) bool {
 
 // endless sends valid samples until the client has had enough.
 func endless(w http.ResponseWriter, r *http.Request, changed <-chan struct{}) bool {
+	var chunk []byte
 	for i := 0; ; i++ {
+		chunk = append(chunk, "endless{i=\""+strconv.Itoa(i)+"\"} 1\n"...)
+		if len(chunk) < 32<<10 {
+			continue
+		}
 		select {
 		case <-changed:
 			return false
@@ -76,9 +81,10 @@ func endless(w http.ResponseWriter, r *http.Request, changed <-chan struct{}) bo
 			return false
 		default:
 		}
-		if !write(w, "endless{i=\""+strconv.Itoa(i)+"\"} 1\n") {
+		if _, err := w.Write(chunk); err != nil {
 			return false
 		}
+		chunk = chunk[:0]
 	}
 }
 
