@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"os/exec"
+	"slices"
 	"strings"
 	"time"
 )
@@ -38,7 +39,7 @@ func (c *Cluster) kubectl(ctx context.Context, stdin string, args ...string) (st
 // killed afterwards.
 func (c *Cluster) deletePods(ctx context.Context) {
 	c.mu.Lock()
-	procs := c.procs
+	procs := slices.Clone(c.procs)
 	c.mu.Unlock()
 	kubeletRuns := false
 	for _, p := range procs {

@@ -23,45 +23,102 @@ type process struct {
 	cmd     *exec.Cmd
 	logPath string
 	begin   time.Time
-	done    chan struct{} // closed when the process has ended and was waited for
-	err     error         // how it ended; read it after done
+	ready   func(context.Context) error // the probe that await used
+	done    chan struct{}               // closed when the process has ended and was waited for
+	err     error                       // how it ended; read it after done
 }
 
-// run starts a server whose output goes to a log file. The server is in the
-// state file before anything waits for it, so that it cannot be forgotten.
+// run starts a server whose output goes to a new log file.
 func (c *Cluster) run(name, program string, args ...string) (*process, error) {
-	p := &process{
-		name:    name,
-		cmd:     exec.Command(program, args...),
-		logPath: filepath.Join(c.LogDir, name+".log"),
-		begin:   time.Now(),
-		done:    make(chan struct{}),
-	}
-	log, err := os.Create(p.logPath)
+	log, err := os.Create(filepath.Join(c.LogDir, name+".log"))
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
-	defer log.Close() // The child has its own descriptor.
+	p, err := c.spawn(name, log, program, args)
+	if err != nil {
+		return nil, fmt.Errorf("start %s: %w", name, err)
+	}
+	return p, nil
+}
+
+// spawn starts a process and closes log, since the child has its own descriptor.
+// The process is in the state file before anything waits for it, so that it
+// cannot be forgotten.
+func (c *Cluster) spawn(name string, log *os.File, program string, args []string) (*process, error) {
+	defer log.Close()
+	p := &process{
+		name:    name,
+		cmd:     exec.Command(program, args...),
+		logPath: log.Name(),
+		begin:   time.Now(),
+		done:    make(chan struct{}),
+	}
 	p.cmd.Stdout, p.cmd.Stderr = log, log
 	p.cmd.Dir = c.dir
 	p.cmd.Env = withoutProxy(os.Environ())
 	// An interrupt at the terminal goes to the whole process group. The servers
 	// leave it, because the pods are deleted through them first.
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.stopping {
+		return nil, errors.New("the testbed is being stopped")
+	}
 	if err := p.cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start %s: %w", name, err)
+		return nil, err
 	}
 	go func() {
 		p.err = p.cmd.Wait()
 		close(p.done)
 	}()
-	c.mu.Lock()
-	c.procs = append(c.procs, p)
-	c.mu.Unlock()
-	if err := c.host.recordProcess(name, p.cmd.Process.Pid); err != nil {
-		return nil, fmt.Errorf("start %s: %w", name, err)
+	// A restarted server keeps its place in the order of stopping.
+	if i := slices.IndexFunc(c.procs, func(q *process) bool { return q.name == name }); i >= 0 {
+		c.procs[i] = p
+	} else {
+		c.procs = append(c.procs, p)
 	}
-	return p, nil
+	return p, c.host.recordProcess(name, p.cmd.Process.Pid)
+}
+
+// Kill ends one server at once, as a crash would; its data stays. The names are
+// those of the log files: "cortex", "loki", "kubelet", "kube-apiserver" and so on.
+func (c *Cluster) Kill(name string) error {
+	p, err := c.find(name)
+	if err != nil {
+		return fmt.Errorf("kill server: %w", err)
+	}
+	p.stop(0)
+	return nil
+}
+
+// Restart kills a server that runs, starts it again with its data and waits until
+// it is ready.
+func (c *Cluster) Restart(ctx context.Context, name string) error {
+	old, err := c.find(name)
+	if err != nil {
+		return fmt.Errorf("restart server: %w", err)
+	}
+	old.stop(0)
+	log, err := os.OpenFile(old.logPath, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		return fmt.Errorf("restart %s: %w", name, err)
+	}
+	p, err := c.spawn(name, log, old.cmd.Path, old.cmd.Args[1:])
+	if err != nil {
+		return fmt.Errorf("restart %s: %w", name, err)
+	}
+	return c.await(ctx, p, old.ready)
+}
+
+func (c *Cluster) find(name string) (*process, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, p := range c.procs {
+		if p.name == name {
+			return p, nil
+		}
+	}
+	return nil, fmt.Errorf("the testbed runs no server %q", name)
 }
 
 // withoutProxy drops the variables that would send a request for a server beside
@@ -75,6 +132,7 @@ func withoutProxy(env []string) []string {
 
 // await probes a server until it is ready, has ended, or two minutes are over.
 func (c *Cluster) await(ctx context.Context, p *process, probe func(context.Context) error) error {
+	p.ready = probe
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	for {
@@ -85,9 +143,9 @@ func (c *Cluster) await(ctx context.Context, p *process, probe func(context.Cont
 		}
 		select {
 		case <-p.done:
-			return fmt.Errorf("start %s: it ended (%w); its log, %s, closes with\n%s", p.name, p.exit(), p.logPath, p.tail())
+			return fmt.Errorf("start %s: it ended (%w); the end of its log:\n%s", p.name, p.exit(), p.tail())
 		case <-ctx.Done():
-			return fmt.Errorf("start %s: not ready (%w); its log, %s, closes with\n%s", p.name, err, p.logPath, p.tail())
+			return fmt.Errorf("start %s: not ready (%w); the end of its log:\n%s", p.name, err, p.tail())
 		case <-time.After(100 * time.Millisecond):
 		}
 	}
@@ -140,11 +198,10 @@ func (c *Cluster) get(ctx context.Context, url string, header http.Header) ([]by
 // seconds before it is killed.
 func (c *Cluster) stopProcesses() {
 	c.mu.Lock()
-	procs := c.procs
-	c.procs = nil
+	procs := slices.Clone(c.procs)
+	c.stopping = true
 	c.mu.Unlock()
-	for i := len(procs) - 1; i >= 0; i-- {
-		p := procs[i]
+	for _, p := range slices.Backward(procs) {
 		grace := 5 * time.Second
 		if p.name == "cortex" || p.name == "loki" {
 			// What they hold goes away with the work folder, so a flush is wasted time.

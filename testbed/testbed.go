@@ -105,8 +105,9 @@ type Cluster struct {
 
 	host *host // what the run changed on the machine
 
-	mu    sync.Mutex // guards procs
-	procs []*process // in the order they were started
+	mu       sync.Mutex // guards procs, stopping and host.state.Processes
+	procs    []*process // in the order they were started
+	stopping bool
 
 	reaper      *process // cleans up should this process die
 	reaperStdin io.Closer
@@ -234,6 +235,16 @@ func Clean(ctx context.Context, log io.Writer) error {
 	}
 	defer h.release()
 	return h.clean()
+}
+
+// HostDir makes a folder on the node for a pod's hostPath volume, which goes away
+// with the testbed.
+func (c *Cluster) HostDir(name string) (string, error) {
+	dir := c.path(filepath.Join("host", name))
+	if err := os.MkdirAll(dir, 0o777); err != nil {
+		return "", fmt.Errorf("make folder for pods: %w", err)
+	}
+	return dir, nil
 }
 
 func (c *Cluster) path(name string) string { return filepath.Join(c.dir, name) }

@@ -12,6 +12,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -54,6 +55,8 @@ func run(m *testing.M) (code int, err error) {
 	cluster, err = testbed.Start(ctx, testbed.Options{
 		Binaries: binaries,
 		Log:      os.Stderr,
+		// Kept after the run, for whoever looks into a failure.
+		LogDir: filepath.Join(filepath.Dir(binaries.Kubelet), "logs"),
 		// Small and often: the tests want rotations while they watch.
 		ContainerLogMaxSize:         "256Ki",
 		ContainerLogMaxFiles:        5,
@@ -144,6 +147,39 @@ spec:
 			logs, _ := cluster.Kubectl(ctx, "logs", name, "--all-containers", "--prefix")
 			t.Errorf("pod %s: %v\n%s", name, err, logs)
 		}
+	}
+}
+
+// TestBackendsComeBackWithTheirData claims that a test may crash a backend: what
+// it had taken is there after a restart.
+func TestBackendsComeBackWithTheirData(t *testing.T) {
+	ctx := t.Context()
+	now := time.Now()
+	body := fmt.Sprintf(`{"streams":[{"stream":{"job":"restart"},"values":[["%d","kept",{"pod":"p"}]]}]}`, now.UnixNano())
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, cluster.LokiURL+"/loki/api/v1/push", strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header = http.Header{"X-Scope-Orgid": {tenant}, "Content-Type": {"application/json"}}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusNoContent {
+		t.Fatalf("push = status %d, want 204", resp.StatusCode)
+	}
+	for _, name := range []string{"loki", "cortex"} {
+		if err := cluster.Restart(ctx, name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	lines, err := cluster.LogQL(ctx, tenant, `{job="restart"}`, now.Add(-time.Minute), now.Add(time.Minute), 10)
+	if err != nil || len(lines) != 1 {
+		t.Fatalf("LogQL = %v, %v, want the one line", lines, err)
+	}
+	if l := lines[0]; l.Text != "kept" || len(l.Labels) != 1 || len(l.Metadata) != 1 || l.Metadata["pod"] != "p" || !l.Time.Equal(now) {
+		t.Errorf("line = %+v, want text, label, metadata and time as pushed", l)
 	}
 }
 
