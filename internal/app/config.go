@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"os"
 	"slices"
 
@@ -99,6 +100,18 @@ func Parse(data []byte) (Config, error) {
 
 // YAML returns the effective configuration, defaults filled in and every secret hidden.
 func (c Config) YAML() ([]byte, error) { return config.Marshal(c) }
+
+// String returns the same as YAML, so that no format verb prints a secret.
+func (c Config) String() string {
+	out, err := c.YAML()
+	if err != nil {
+		return "<" + err.Error() + ">"
+	}
+	return string(out)
+}
+
+// LogValue implements slog.LogValuer for the handlers that would not use String.
+func (c Config) LogValue() slog.Value { return slog.StringValue(c.String()) }
 
 // Validate returns every problem as [config.Problems], with paths as in the file.
 func (c Config) Validate() error {

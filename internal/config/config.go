@@ -113,7 +113,7 @@ func syntaxProblem(data []byte, err error) Problem {
 	case strings.Contains(text, "expected alphabetic or numeric character"):
 		p.Text += "; text that starts with * or & needs quotes"
 	case strings.Contains(text, "did not find expected"), strings.Contains(text, "could not find expected"):
-		p.Text += "; check the indentation and the brackets here and on the lines above"
+		p.Text += "; check the indentation and the brackets around here"
 	}
 	return p
 }

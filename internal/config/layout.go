@@ -112,9 +112,24 @@ func (l layout) unknown(key *yaml.Node, path string) Problem {
 	case l.nested[snakeCase(name)] != "":
 		p.Text = fmt.Sprintf("unknown key here, it belongs below %q", l.nested[snakeCase(name)])
 	default:
-		p.Text = "unknown key; known here: " + strings.Join(known, ", ")
+		p.Text = "unknown key" + choice(name, known)
 	}
 	return p
+}
+
+// choice lists the keys that end in the same words, such as other kinds of discovery, or all
+// when they are few.
+func choice(name string, known []string) string {
+	if _, suffix, ok := strings.Cut(name, "_"); ok {
+		similar := slices.DeleteFunc(slices.Clone(known), func(k string) bool { return !strings.HasSuffix(k, "_"+suffix) })
+		if len(similar) > 0 {
+			return "; similar here: " + strings.Join(similar, ", ")
+		}
+	}
+	if len(known) <= 12 {
+		return "; known here: " + strings.Join(known, ", ")
+	}
+	return ""
 }
 
 func isWord(r rune) bool {
