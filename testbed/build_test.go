@@ -41,9 +41,9 @@ func TestKubernetesReportsTheVersionOfItsModule(t *testing.T) {
 		if !strings.Contains(string(gomod), target.pkg) {
 			t.Errorf("go.mod of %s does not name the tool %s, so go mod tidy would drop it", target.module, target.pkg)
 		}
-		link := linkerFlags(target, gomod)
+		link := versionFlags(target, gomod)
 		if has := strings.Contains(link, "version.gitVersion=v1."); has != (target.module == "kubernetes") {
-			t.Errorf("linkerFlags(%s) = %q", target.name, link)
+			t.Errorf("versionFlags(%s) = %q", target.name, link)
 		}
 	}
 }
