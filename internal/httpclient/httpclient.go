@@ -4,13 +4,13 @@
 // not the program, and credentials stay with the server they were configured for.
 //
 // Files are read again when they change, which is the work of prometheus/common. The package
-// knows no retries, sets no timeouts (they come with the request's context) and logs nothing.
+// knows no retries, sets no timeouts (they come with the request's context) and no User-Agent,
+// and logs nothing.
 package httpclient
 
 import (
 	"fmt"
 	"net/http"
-	"runtime/debug"
 	"strings"
 	"sync"
 
@@ -163,18 +163,10 @@ func (l *lazy) get() (http.RoundTripper, error) {
 	if l.rt != nil {
 		return l.rt, nil
 	}
-	rt, err := promconfig.NewRoundTripperFromConfig(l.cfg, l.name, promconfig.WithUserAgent(userAgent()))
+	rt, err := promconfig.NewRoundTripperFromConfig(l.cfg, l.name)
 	if err != nil {
 		return nil, fmt.Errorf("set up TLS: %w", err)
 	}
 	l.rt = rt
 	return rt, nil
-}
-
-// userAgent is what remote write asks senders to name themselves by.
-func userAgent() string {
-	if info, ok := debug.ReadBuildInfo(); ok && strings.HasPrefix(info.Main.Version, "v") {
-		return "Ingot/" + info.Main.Version
-	}
-	return "Ingot"
 }
