@@ -9,9 +9,11 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"os/signal"
@@ -20,6 +22,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/klauspost/compress/snappy"
+	"github.com/prometheus/prometheus/prompb"
 
 	"github.com/ingot-telemetry/ingot/testbed"
 )
@@ -150,24 +155,17 @@ spec:
 	}
 }
 
-// TestBackendsComeBackWithTheirData claims that a test may crash a backend: what
-// it had taken is there after a restart.
-func TestBackendsComeBackWithTheirData(t *testing.T) {
+// TestBackendsKeepWhatTheyTookAcrossACrash claims that a test may crash a
+// backend: what it had taken is there after a restart.
+func TestBackendsKeepWhatTheyTookAcrossACrash(t *testing.T) {
 	ctx := t.Context()
 	now := time.Now()
-	body := fmt.Sprintf(`{"streams":[{"stream":{"job":"restart"},"values":[["%d","kept",{"pod":"p"}]]}]}`, now.UnixNano())
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, cluster.LokiURL+"/loki/api/v1/push", strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
+	line := fmt.Sprintf(`{"streams":[{"stream":{"job":"restart"},"values":[["%d","kept",{"pod":"p"}]]}]}`, now.UnixNano())
+	if status, text := post(t, cluster.LokiURL+"/loki/api/v1/push", []byte(line), http.Header{"Content-Type": {"application/json"}}); status != 204 {
+		t.Fatalf("push of a line = status %d, want 204: %s", status, text)
 	}
-	req.Header = http.Header{"X-Scope-Orgid": {tenant}, "Content-Type": {"application/json"}}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusNoContent {
-		t.Fatalf("push = status %d, want 204", resp.StatusCode)
+	if status, text := pushSample(t, "restart", now, 7); status != 200 {
+		t.Fatalf("push of a sample = status %d, want 200: %s", status, text)
 	}
 	for _, name := range []string{"loki", "cortex"} {
 		if err := cluster.Restart(ctx, name); err != nil {
@@ -181,6 +179,66 @@ func TestBackendsComeBackWithTheirData(t *testing.T) {
 	if l := lines[0]; l.Text != "kept" || len(l.Labels) != 1 || len(l.Metadata) != 1 || l.Metadata["pod"] != "p" || !l.Time.Equal(now) {
 		t.Errorf("line = %+v, want text, label, metadata and time as pushed", l)
 	}
+	series, err := cluster.PromQL(ctx, tenant, "restart[5m]")
+	if err != nil || len(series) != 1 || len(series[0].Samples) != 1 {
+		t.Fatalf("PromQL = %v, %v, want the one sample", series, err)
+	}
+	if s := series[0]; len(s.Labels) != 1 || s.Samples[0].Value != 7 || s.Samples[0].Time.UnixMilli() != now.UnixMilli() {
+		t.Errorf("series = %+v, want name, value and time as pushed", s)
+	}
+}
+
+// TestCortexRejectsWhatIsOutOfOrder claims that a reordering cannot pass
+// unnoticed: the window is zero.
+func TestCortexRejectsWhatIsOutOfOrder(t *testing.T) {
+	now := time.Now()
+	if status, text := pushSample(t, "ordered", now, 1); status != 200 {
+		t.Fatalf("push = status %d, want 200: %s", status, text)
+	}
+	if status, text := pushSample(t, "ordered", now.Add(-time.Second), 2); status != 400 || !strings.Contains(text, "out of order") {
+		t.Errorf("push of an older sample = status %d: %s, want 400 and out of order", status, text)
+	}
+	// The very same sample again is no error, which makes retries safe.
+	if status, text := pushSample(t, "ordered", now, 1); status != 200 {
+		t.Errorf("push of the same sample = status %d, want 200: %s", status, text)
+	}
+}
+
+func pushSample(t *testing.T, name string, at time.Time, value float64) (status int, text string) {
+	t.Helper()
+	body, err := (&prompb.WriteRequest{Timeseries: []prompb.TimeSeries{{
+		Labels:  []prompb.Label{{Name: "__name__", Value: name}},
+		Samples: []prompb.Sample{{Value: value, Timestamp: at.UnixMilli()}},
+	}}}).Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return post(t, cluster.CortexURL+"/api/v1/push", snappy.Encode(nil, body), http.Header{
+		"Content-Type":                      {"application/x-protobuf"},
+		"Content-Encoding":                  {"snappy"},
+		"X-Prometheus-Remote-Write-Version": {"0.1.0"},
+	})
+}
+
+// post sends body under the tests' tenant.
+func post(t *testing.T, url string, body []byte, header http.Header) (status int, text string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, bytes.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header = header
+	req.Header.Set("X-Scope-Orgid", tenant)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(answer)
 }
 
 // startWorkload runs the workload program as a pod until the test ends.
