@@ -80,11 +80,11 @@ lint: ## Run the linters of .golangci.yml (the first build takes minutes).
 
 .PHONY: generate
 generate: ## Rewrite docs/configuration.md and docs/metrics.md from the code.
-	go test -count=1 -run '^TestReference' . -update
+	go test -count=1 -run '^TestReference' . ./internal/app -update
 
 .PHONY: generate-diff
 generate-diff: ## Fail where make generate would change something.
-	go test -count=1 -run '^TestReference' .
+	go test -count=1 -run '^TestReference' . ./internal/app
 
 .PHONY: golden
 golden: ## Rewrite all golden files; read the diff before you commit it.
