@@ -20,6 +20,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"sync"
@@ -30,6 +31,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/transport"
 	"k8s.io/klog/v2"
 )
 
@@ -97,7 +99,16 @@ func (c *Client) connect() (rest.Interface, error) {
 	if c.conn != nil {
 		return c.conn, nil
 	}
-	conn, err := rest.RESTClientFor(c.config)
+	rt, err := rest.TransportFor(c.config)
+	if err != nil {
+		return nil, fmt.Errorf("build the client of %s: %w", c.config.Host, err)
+	}
+	// An API server does not redirect, and the token is meant for it alone.
+	client := &http.Client{
+		Transport:     rt,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	conn, err := rest.RESTClientForConfigAndClient(c.config, client)
 	if err != nil {
 		return nil, fmt.Errorf("build the client of %s: %w", c.config.Host, err)
 	}
@@ -124,6 +135,13 @@ func clientConfig(cfg Config, accountDir string) (*rest.Config, error) {
 	// A watch is one request in minutes. The limit only bounds what a defect could do to the
 	// API server: 5 requests a second, all stores together.
 	config.QPS, config.Burst = 5, 10
+	if config.BearerTokenFile != "" {
+		// client-go's own way to read a token file again does so once a minute, refused or
+		// not. This one also does after a refusal.
+		tokens := transport.NewCachedFileTokenSource(config.BearerTokenFile)
+		config.BearerToken, config.BearerTokenFile = "", ""
+		config.Wrap(transport.ResettableTokenSourceWrapTransport(tokens))
+	}
 	return config, nil
 }
 
