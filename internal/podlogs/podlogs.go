@@ -2,11 +2,15 @@
 // hands their lines on, each line at least once.
 //
 // A [Collector] serves one destination and has positions of its own, so that no destination
-// can hold up another. Its scanner walks directories and opens every file that it finds at
-// once; an open descriptor keeps a file readable whatever the kubelet does to its name. Its
-// reader takes turns over the files: one pread of up to 256 KiB, one pass over the lines, one
-// [Sink.Push]. When the destination has accepted a turn, the file's acknowledged offset
-// advances, and [Positions] writes it to the disk within a second.
+// can hold up another. Its scanner (scan.go) walks directories and opens every file that it
+// finds at once; an open descriptor keeps a file readable whatever the kubelet does to its
+// name. Its reader (read.go) takes turns over the files: one read of up to 256 KiB, one pass
+// over the lines (line.go, cri.go), one [Sink.Push]. When the destination has accepted a
+// turn, the file's acknowledged offset advances, and [Positions] writes it to the disk within
+// a second.
+//
+// The files of a container form a chain that is read oldest first, so that a line whose parts
+// straddle a rotation is joined, and so that Loki sees times in order.
 //
 // The package does not buffer lines (the file is the buffer), does not talk to Kubernetes
 // (see [Pods]), does not read compressed files and knows nothing about the format in which
@@ -15,6 +19,12 @@ package podlogs
 
 import (
 	"context"
+	"log/slog"
+	"regexp"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/ingot-telemetry/ingot/internal/kube"
 	"github.com/ingot-telemetry/ingot/internal/model"
@@ -23,7 +33,8 @@ import (
 // Sink takes what was read. In the program this is *loki.Writer.
 type Sink interface {
 	// Push hands on one turn of one file. It may block, which stops reading, and may not
-	// keep any part of b after it returns. The only error is that of ctx.
+	// keep any part of b after it returns. After an error the batch was not taken; it is
+	// pushed again unless ctx has ended.
 	Push(ctx context.Context, b *model.LogBatch) error
 }
 
@@ -33,4 +44,122 @@ type Pods interface {
 	// Pod returns the pod that uid in the name of a log directory stands for: its own, or for
 	// a static pod the one that its mirror pod carries.
 	Pod(namespace, name, uid string) (kube.Pod, bool)
+}
+
+// Collector reads log files for one destination.
+type Collector struct {
+	cfg       Config
+	log       *slog.Logger
+	m         *metrics
+	pods      Pods
+	positions *Positions
+	sink      Sink
+	timing    timing
+
+	keep, drop *regexp.Regexp // namespaces
+	// inFlight is the number of pushes that have not been acknowledged.
+	inFlight atomic.Int64
+
+	mu     sync.Mutex // guards the fields below and chain.tails
+	chains map[string]*chain
+	order  []*chain // chains in the order of their discovery
+	byID   map[fileID]*tail
+	// skipped is what the last scan found and does not read, by path.
+	skipped []Skipped
+	scanned time.Time
+}
+
+// New returns a collector that reads what cfg, which has passed Validate, names. pods may be
+// nil. positions belong to this collector alone and give it the name of its destination. m is
+// shared by all collectors of a process.
+func New(cfg Config, log *slog.Logger, m *Metrics, pods Pods, positions *Positions, sink Sink) (*Collector, error) {
+	c := &Collector{
+		cfg: cfg, log: log, m: m.of(positions.endpoint), pods: pods, positions: positions, sink: sink,
+		timing: defaultTiming(),
+		chains: make(map[string]*chain),
+		byID:   make(map[fileID]*tail),
+	}
+	var err error
+	if c.keep, err = namespaceMatcher(cfg.Pods.Namespaces); err != nil {
+		return nil, err
+	}
+	if c.drop, err = namespaceMatcher(cfg.Pods.ExcludeNamespaces); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// Run reads until ctx ends, closes the files and returns nil. No state of a file or directory
+// ends it. What was read and not acknowledged is read again at the next start.
+func (c *Collector) Run(ctx context.Context) error {
+	c.positions.load()
+	s := newScanner(c)
+	defer s.watch()()
+	s.scan(time.Now())
+	var wg sync.WaitGroup
+	wg.Go(func() { s.run(ctx) })
+	newReader(c).run(ctx)
+	wg.Wait()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, t := range c.byID {
+		// Nothing was written to it, so that closing has nothing to tell.
+		_ = t.file.Close()
+	}
+	return nil
+}
+
+// snapshot returns the chains and brings their views up to date, using the space of dst.
+func (c *Collector) snapshot(dst []*chain) []*chain {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	dst = append(dst[:0], c.order...)
+	for _, ch := range dst {
+		ch.view = ch.tails
+	}
+	return dst
+}
+
+// add appends files, which are in order, to the chain of their key, which takes the place of
+// ch if it exists already.
+func (c *Collector) add(ch *chain, tails []*tail) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if old := c.chains[ch.key]; old != nil {
+		ch = old
+	} else {
+		c.chains[ch.key] = ch
+		c.order = append(c.order, ch)
+	}
+	for _, t := range tails {
+		t.chain = ch
+		c.byID[t.id] = t
+	}
+	// The reader may hold the old slice, of which it sees no more than its length.
+	ch.tails = append(ch.tails, tails...)
+}
+
+// remove closes a file that is done with.
+func (c *Collector) remove(t *tail) {
+	// As long as the file is listed the scanner does not open it again.
+	c.positions.release(t.pos.Load())
+	c.mu.Lock()
+	delete(c.byID, t.id)
+	ch := t.chain
+	ch.tails = slices.DeleteFunc(slices.Clone(ch.tails), func(x *tail) bool { return x == t })
+	if len(ch.tails) == 0 {
+		delete(c.chains, ch.key)
+		c.order = slices.DeleteFunc(c.order, func(x *chain) bool { return x == ch })
+	}
+	c.mu.Unlock()
+	if err := t.file.Close(); err != nil {
+		c.log.Debug("deleted log file closed with an error", "path", t.name(), "err", err)
+	}
+}
+
+// tail returns the open file of that identity.
+func (c *Collector) tail(id fileID) *tail {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.byID[id]
 }

@@ -1,0 +1,190 @@
+package podlogs
+
+import (
+	"bytes"
+	"unicode/utf8"
+
+	"github.com/ingot-telemetry/ingot/internal/model"
+)
+
+const (
+	// maxLine is the longest text that is pushed: Loki's default limit for one line.
+	maxLine = 256 << 10
+	// cutMarker ends the text of a line that was longer.
+	cutMarker = " [cut: the line was longer than 256KiB]"
+)
+
+// lines takes the whole lines of data, which begins at t.off, and returns how many bytes of
+// it are done with. t.left is then what follows them, if it is not a whole line.
+func (r *reader) lines(t *tail, data []byte) (consumed int) {
+	t.left = 0
+	if t.skipping {
+		i := bytes.IndexByte(data, '\n')
+		if i < 0 {
+			return len(data)
+		}
+		t.skipping, consumed = false, i+1
+	}
+	last := bytes.LastIndexByte(data, '\n')
+	if last < consumed {
+		if consumed == 0 && len(data) == len(r.buf) {
+			consumed = r.overlong(t, data)
+		}
+		t.left = len(data) - consumed
+		return consumed
+	}
+	// Lines end at line feeds, so if the whole is valid each line is.
+	r.valid = utf8.Valid(data[consumed : last+1])
+	for n := 0; consumed <= last && n < maxTurnLines; n++ {
+		size := bytes.IndexByte(data[consumed:], '\n')
+		r.line(t, data[consumed:consumed+size], t.off.Load()+int64(consumed))
+		consumed += size + 1
+	}
+	if consumed > last {
+		t.left = len(data) - consumed
+	}
+	return consumed
+}
+
+// overlong takes a buffer full of one line. Its begin is pushed, its rest will be skipped.
+func (r *reader) overlong(t *tail, data []byte) (consumed int) {
+	if text := bytes.TrimLeft(data, "\x00"); len(text) < len(data) {
+		// The hole of a sparse file, before the line.
+		t.nulled = true
+		return len(data) - len(text)
+	}
+	r.valid = false
+	r.line(t, data, t.off.Load())
+	t.skipping, t.skipFrom = true, t.off.Load()
+	return len(data)
+}
+
+// line takes one line of the file, which starts at the given offset.
+func (r *reader) line(t *tail, line []byte, at int64) {
+	r.count.read++
+	if t.nulled || len(line) > 0 && line[0] == 0 {
+		t.nulled = false
+		if line = bytes.TrimLeft(line, "\x00"); len(line) == 0 {
+			r.count.nulLines++
+			return
+		}
+		r.count.nul++
+	}
+	var rec record
+	var problem string
+	switch t.chain.format {
+	case FormatCRI:
+		rec, problem = r.parser.cri(line)
+	case FormatDocker:
+		rec, problem = r.parser.docker(line)
+	default:
+		t.lastT = max(t.lastT+1, r.now.UnixNano())
+		rec = record{t: t.lastT, text: bytes.TrimSuffix(line, []byte{'\r'})}
+	}
+	if problem != "" {
+		r.count.malformed++
+		t.note("malformed line: " + problem)
+		return
+	}
+	r.record(t, rec, at)
+}
+
+// record adds a record to the line that it is a part of.
+func (r *reader) record(t *tail, rec record, at int64) {
+	p := &t.parts[0]
+	if rec.stderr {
+		p = &t.parts[1]
+	}
+	switch {
+	case p.swallow:
+		p.swallow = rec.partial
+		r.count.joined++
+	case rec.partial:
+		r.hold(p, t, at)
+		p.add(rec.text)
+		p.n++
+		p.t = rec.t
+		r.pending++
+	case p.n > 0:
+		p.add(rec.text)
+		r.count.joined += p.n
+		r.pending -= p.n
+		r.emit(rec.t, p.buf, false, p.cut)
+		r.drop(p)
+	default:
+		r.emit(rec.t, rec.text, r.valid, false)
+	}
+}
+
+// hold notes where the parts of an open line begin in t.
+func (r *reader) hold(p *part, t *tail, at int64) {
+	if p.n == 0 {
+		if n := len(r.spare); n > 0 {
+			p.buf, r.spare = r.spare[n-1][:0], r.spare[:n-1]
+		}
+		p.age = 0
+	}
+	if n := len(p.holds); n == 0 || p.holds[n-1].t != t {
+		p.holds = append(p.holds, hold{t, at})
+	}
+}
+
+// add appends text as far as a line may grow.
+func (p *part) add(text []byte) {
+	if room := maxLine - len(p.buf); len(text) > room {
+		text, p.cut = text[:room], true
+	}
+	p.buf = append(p.buf, text...)
+}
+
+// giveUp pushes an open line as it is. Its end will not come, or too late.
+func (r *reader) giveUp(p *part) {
+	if p.n == 0 {
+		return
+	}
+	r.count.joined += p.n - 1
+	r.pending -= p.n
+	r.count.unfinished++
+	r.emit(p.t, p.buf, false, p.cut)
+	r.drop(p)
+}
+
+// drop empties p; its buffer is in use until the turn's lines have been pushed.
+func (r *reader) drop(p *part) {
+	r.used = append(r.used, p.buf)
+	*p = part{holds: p.holds[:0]}
+}
+
+// emit adds a line to the turn. valid tells that it is known to be valid UTF-8, cut that it
+// was longer than text.
+func (r *reader) emit(t int64, text []byte, valid, cut bool) {
+	if len(text) > maxLine || cut {
+		text, cut = shorten(text), true
+	}
+	if !valid && !utf8.Valid(text) {
+		r.count.utf8++
+		text = bytes.ToValidUTF8(text, []byte("\uFFFD"))
+		if len(text) > maxLine {
+			text, cut = shorten(text), true
+		}
+	}
+	if cut {
+		r.count.cut++
+		text = append(text[:len(text):len(text)], cutMarker...)
+	}
+	r.entries = append(r.entries, model.Entry{T: t, Line: text})
+}
+
+// shorten cuts text so that the marker fits, not within a character.
+func shorten(text []byte) []byte {
+	text = text[:min(len(text), maxLine-len(cutMarker))]
+	for i := 1; i <= utf8.UTFMax && i <= len(text); i++ {
+		if c := text[len(text)-i]; utf8.RuneStart(c) {
+			if !utf8.FullRune(text[len(text)-i:]) {
+				text = text[:len(text)-i]
+			}
+			break
+		}
+	}
+	return text
+}

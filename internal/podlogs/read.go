@@ -1,0 +1,379 @@
+package podlogs
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/ingot-telemetry/ingot/internal/model"
+)
+
+const (
+	// turnSize is the most that one turn reads of one file.
+	turnSize = 256 << 10
+	// headRoom is added to it so that a line of the maximum length and its time fit.
+	headRoom = 4 << 10
+	// maxTurnLines bounds the entries of one turn where lines are short.
+	maxTurnLines = 8192
+	// maxHold is how much of a file is read past an open line before that line is given up:
+	// it bounds what is read again after a crash.
+	maxHold = 1 << 20
+	// maxSpare bounds the buffers that are kept for joining lines.
+	maxSpare = 8
+
+	metadataRefresh = time.Second
+	pushRetry       = time.Second
+)
+
+// timing is how often files are looked at. Tests shorten it.
+type timing struct {
+	tick     time.Duration // the pause of the reader when no file has anything
+	pollMin  time.Duration // between two looks at a busy file
+	pollMax  time.Duration // between two looks at an idle file
+	settle   time.Duration // the runtime may still write to the old file after a rotation
+	closeAge time.Duration // a deleted file is closed when it has been silent this long
+	hot      time.Duration // between two scans while something new appears
+}
+
+func defaultTiming() timing {
+	return timing{
+		tick:     100 * time.Millisecond,
+		pollMin:  250 * time.Millisecond,
+		pollMax:  time.Second,
+		settle:   500 * time.Millisecond,
+		closeAge: 10 * time.Second,
+		hot:      100 * time.Millisecond,
+	}
+}
+
+// reader takes turns over the files. One goroutine owns it.
+type reader struct {
+	c       *Collector
+	parser  parser
+	buf     []byte
+	stat    syscall.Stat_t
+	batch   model.LogBatch
+	entries []model.Entry
+	chains  []*chain
+
+	now   time.Time
+	valid bool // every whole line in buf is valid UTF-8
+	count counts
+	// pending is the number of parts held in all files.
+	pending int
+	// spare and used are buffers for joined lines; the used ones belong to the open batch.
+	spare, used [][]byte
+	// carry is what the next push acknowledges besides its own lines.
+	carry []mark
+}
+
+// counts are what one turn did. They reach the metrics when its lines have been pushed.
+type counts struct {
+	bytes, read, joined, malformed, nulLines int
+	cut, utf8, nul, unfinished               int
+}
+
+func newReader(c *Collector) *reader {
+	return &reader{c: c, buf: make([]byte, turnSize+headRoom), batch: model.LogBatch{Streams: make([]model.Stream, 1)}}
+}
+
+// run reads until ctx ends.
+func (r *reader) run(ctx context.Context) {
+	pause := time.NewTimer(0)
+	defer pause.Stop()
+	for ctx.Err() == nil {
+		if r.round(ctx) {
+			continue
+		}
+		pause.Reset(r.c.timing.tick)
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// round gives each chain one turn, and tells whether any had something.
+func (r *reader) round(ctx context.Context) (busy bool) {
+	r.chains = r.c.snapshot(r.chains)
+	for _, ch := range r.chains {
+		r.now = time.Now()
+		if r.c.label(ch, r.now) && r.advance(ctx, ch) {
+			busy = true
+		}
+		if ctx.Err() != nil {
+			return false
+		}
+	}
+	if len(r.carry) > 0 && r.c.inFlight.Load() == 0 {
+		acknowledge(r.carry)
+		r.carry = nil
+	}
+	return busy
+}
+
+// advance reads on in one chain: in its current file, and in the files before it, to which
+// the runtime may have written late.
+func (r *reader) advance(ctx context.Context, ch *chain) (busy bool) {
+	for i, t := range ch.view {
+		var next *tail
+		if i+1 < len(ch.view) {
+			next = ch.view[i+1]
+		}
+		if r.now.Before(t.nextPoll) {
+			if !t.sealed {
+				return busy
+			}
+			continue
+		}
+		atEnd, progress := r.turn(ctx, t)
+		busy = busy || progress
+		if ctx.Err() != nil {
+			return false
+		}
+		if !atEnd {
+			if t.sealed {
+				continue
+			}
+			return busy
+		}
+		if next != nil && !t.sealed {
+			if !r.settled(t, next) {
+				t.nextPoll = r.now.Add(min(r.c.timing.pollMin, r.c.timing.settle))
+				return busy
+			}
+			r.seal(ctx, t, next)
+			busy = true
+		}
+		if gone, ok := t.goneSince(); ok && r.now.Sub(gone) >= r.c.timing.closeAge && r.now.Sub(t.lastData) >= r.c.timing.closeAge {
+			r.close(ctx, t)
+		} else if !t.sealed {
+			return busy
+		}
+	}
+	return busy
+}
+
+// turn reads once from a file. atEnd tells that there was nothing new, progress that
+// something was taken.
+func (r *reader) turn(ctx context.Context, t *tail) (atEnd, progress bool) {
+	if err := syscall.Fstat(t.fd, &r.stat); err != nil {
+		r.failed(t, fmt.Errorf("look at the file: %w", err))
+		return false, false
+	}
+	size, off := r.stat.Size, t.off.Load()
+	t.size.Store(size)
+	if size < off {
+		r.truncated(ctx, t)
+		off = 0
+	}
+	if size == off+int64(t.left) {
+		r.idle(t)
+		return true, false
+	}
+	n, err := t.file.ReadAt(r.buf, off)
+	if err != nil && err != io.EOF {
+		r.failed(t, fmt.Errorf("read at byte %d: %w", off, err))
+		return false, false
+	}
+	if t.fail(nil) {
+		r.c.log.Info("log file can be read again", "path", t.name())
+	}
+	t.state.Store(stateReading)
+	t.lastData, t.backoff, t.nextPoll = r.now, 0, time.Time{}
+	r.fingerprint(t, off, r.buf[:n])
+	consumed := r.lines(t, r.buf[:n])
+	r.finish(ctx, t, consumed)
+	if consumed == 0 {
+		r.idle(t)
+	}
+	return false, consumed > 0
+}
+
+// fingerprint extends the fingerprint while the file is short, before anything of it is
+// acknowledged.
+func (r *reader) fingerprint(t *tail, off int64, data []byte) {
+	if t.print.n >= fingerprintSize {
+		return
+	}
+	head := data
+	if off > 0 {
+		var err error
+		if head, err = readHead(t.file); err != nil {
+			return // Reading will say why. The shorter fingerprint stays good.
+		}
+	}
+	t.print = fingerprintOf(head)
+	r.c.positions.fingerprint(t.pos.Load(), t.print)
+}
+
+// idle puts off the next look at a file that has nothing new.
+func (r *reader) idle(t *tail) {
+	t.backoff = min(max(2*t.backoff, r.c.timing.pollMin), r.c.timing.pollMax)
+	t.nextPoll = r.now.Add(t.backoff)
+	if t.sealed {
+		t.state.Store(stateFinished)
+	} else {
+		t.state.Store(stateIdle)
+	}
+}
+
+func (r *reader) failed(t *tail, err error) {
+	t.nextPoll = r.now.Add(r.c.timing.pollMax)
+	if t.fail(err) {
+		r.c.log.Warn("log file cannot be read", "path", t.name(), "err", err)
+	}
+}
+
+// settled tells whether the end of t is its end for good, now that next exists.
+func (r *reader) settled(t, next *tail) bool {
+	settle := r.c.timing.settle
+	if r.now.Sub(t.lastData) >= settle && r.now.Sub(next.added) >= settle {
+		return true
+	}
+	// Both are recent when a backlog is read. Then the file's own time tells.
+	fi, err := t.file.Stat()
+	return err == nil && r.now.Sub(fi.ModTime()) >= settle+time.Second
+}
+
+// seal ends a file: what is left without a line end becomes a line, and open lines go on in
+// the next file if that belongs to the same life of the container, else they end here.
+func (r *reader) seal(ctx context.Context, t, next *tail) {
+	consumed := 0
+	if t.left > 0 && !t.skipping {
+		n, _ := t.file.ReadAt(r.buf[:min(t.left, len(r.buf))], t.off.Load())
+		if n > 0 {
+			r.valid = false
+			r.line(t, r.buf[:n], t.off.Load())
+			r.count.unfinished++
+			consumed = n
+		}
+	}
+	t.left, t.skipping, t.sealed = 0, false, true
+	for i := range t.parts {
+		p := &t.parts[i]
+		if next != nil && next.stem == t.stem && next.parts[i].n == 0 {
+			next.parts[i], *p = *p, part{}
+		} else {
+			r.giveUp(p)
+		}
+	}
+	r.finish(ctx, t, consumed)
+}
+
+// close ends a file that no name leads to any more.
+func (r *reader) close(ctx context.Context, t *tail) {
+	if !t.sealed {
+		r.seal(ctx, t, nil)
+		if ctx.Err() != nil {
+			return
+		}
+	}
+	r.c.remove(t)
+}
+
+// truncated starts again at the beginning of a file that became shorter.
+func (r *reader) truncated(ctx context.Context, t *tail) {
+	for i := range t.parts {
+		r.giveUp(&t.parts[i])
+		t.parts[i] = part{}
+	}
+	t.left, t.skipping, t.nulled = 0, false, false
+	r.finish(ctx, t, 0)
+	t.pos.Store(r.c.positions.restart(t.pos.Load()))
+	t.off.Store(0)
+	t.marked, t.print = 0, fingerprint{}
+	t.note("was truncated and is read again from its start")
+	r.c.m.truncations.Inc()
+	r.c.log.Info("log file was truncated, it is read again from its start", "path", t.name())
+}
+
+// finish accounts for a turn that consumed so many bytes of t, and pushes its lines.
+func (r *reader) finish(ctx context.Context, t *tail, consumed int) {
+	for i := range t.parts {
+		if p := &t.parts[i]; p.n > 0 {
+			if p.age += int64(consumed); p.age > maxHold {
+				swallow := p.cut
+				r.giveUp(p)
+				p.swallow = swallow
+			}
+		}
+	}
+	t.off.Add(int64(consumed))
+	r.count.bytes += consumed
+	marks := r.carry
+	for _, x := range t.chain.view {
+		if off := x.target(t.chain.view); off > x.marked {
+			marks, x.marked = append(marks, mark{x.pos.Load(), off}), off
+		}
+	}
+	r.carry = nil
+	switch {
+	case len(r.entries) > 0:
+		r.push(ctx, t.chain, marks)
+	case r.c.inFlight.Load() == 0:
+		// Nothing is on the way that these marks would overtake.
+		acknowledge(marks)
+		r.account()
+	default:
+		r.carry = marks
+		r.account()
+	}
+}
+
+// push hands the lines on, as often as it takes. Only the end of ctx ends it otherwise: the
+// lines then stay unacknowledged and are read again at the next start.
+func (r *reader) push(ctx context.Context, ch *chain, marks []mark) {
+	r.batch.Streams[0] = model.Stream{Labels: ch.index, Metadata: ch.metadata, Entries: r.entries}
+	r.batch.Ack = func() {
+		acknowledge(marks)
+		r.c.inFlight.Add(-1)
+	}
+	r.c.inFlight.Add(1)
+	for {
+		err := r.c.sink.Push(ctx, &r.batch)
+		if err == nil {
+			break
+		}
+		if ctx.Err() == nil {
+			r.c.log.Warn("lines could not be handed on, trying again", "count", len(r.entries), "err", err)
+		}
+		select {
+		case <-time.After(pushRetry):
+		case <-ctx.Done():
+			return
+		}
+	}
+	r.c.m.linesPushed.Add(float64(len(r.entries)))
+	r.account()
+}
+
+func acknowledge(marks []mark) {
+	for _, m := range marks {
+		m.pos.acked.Store(m.off)
+	}
+}
+
+// account moves the counts of a turn to the metrics and frees what it used.
+func (r *reader) account() {
+	m, n := r.c.m, &r.count
+	m.bytesRead.Add(float64(n.bytes))
+	m.linesRead.Add(float64(n.read))
+	m.partsJoined.Add(float64(n.joined))
+	m.malformed.Add(float64(n.malformed))
+	m.nulLines.Add(float64(n.nulLines))
+	m.cut.Add(float64(n.cut))
+	m.utf8.Add(float64(n.utf8))
+	m.nul.Add(float64(n.nul))
+	m.unfinished.Add(float64(n.unfinished))
+	m.partsPending.Set(float64(r.pending))
+	*n = counts{}
+	clear(r.entries)
+	r.entries = r.entries[:0]
+	r.spare = append(r.spare, r.used...)
+	r.spare = r.spare[:min(len(r.spare), maxSpare)]
+	r.used = slices.Delete(r.used, 0, len(r.used))
+}

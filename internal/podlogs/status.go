@@ -1,0 +1,116 @@
+package podlogs
+
+import (
+	"sort"
+	"time"
+)
+
+// Status is a snapshot of one collector.
+type Status struct {
+	Endpoint string `json:"endpoint"`
+	// Scanned is when directories were last looked through.
+	Scanned time.Time `json:"scanned"`
+	// LagBytes is what the destination has not accepted yet of all open files.
+	LagBytes int64        `json:"lag_bytes"`
+	Files    []FileStatus `json:"files"`
+	// Skipped is what was found and is not read.
+	Skipped []Skipped `json:"skipped"`
+}
+
+// FileStatus is a snapshot of one open file. Sizes and offsets are in bytes.
+type FileStatus struct {
+	Path      string `json:"path"`
+	Namespace string `json:"namespace,omitempty"`
+	Pod       string `json:"pod,omitempty"`
+	Container string `json:"container,omitempty"`
+	// State is waiting (for metadata or for an older file), reading, idle, finished (a newer
+	// file has taken over) or failed.
+	State string `json:"state"`
+	// Deleted tells that no name leads to the file any more.
+	Deleted      bool  `json:"deleted,omitempty"`
+	Size         int64 `json:"size"`
+	Read         int64 `json:"read"`
+	Acknowledged int64 `json:"acknowledged"`
+	// Problem is the last thing that was wrong with the content, Err why the file cannot be
+	// read at present.
+	Problem string `json:"problem,omitempty"`
+	Err     string `json:"error,omitempty"`
+}
+
+// Skipped is an entry of a directory that is not read.
+type Skipped struct {
+	Path string `json:"path"`
+	// Reason is symlink, not_a_regular_file, not_a_directory, unknown_name, compressed,
+	// read_elsewhere or unreadable, the only one that may pass.
+	Reason string `json:"reason"`
+	Err    string `json:"error,omitempty"`
+	// Size is given for compressed files, in bytes.
+	Size int64 `json:"size,omitempty"`
+}
+
+// Status returns a snapshot for the status page, ordered by path.
+func (c *Collector) Status() Status {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := Status{Endpoint: c.positions.endpoint, Scanned: c.scanned, Files: make([]FileStatus, 0, len(c.byID)), Skipped: c.skipped}
+	for _, t := range c.byID {
+		f := t.status()
+		s.LagBytes += f.lag()
+		s.Files = append(s.Files, f)
+	}
+	sort.Slice(s.Files, func(i, j int) bool { return s.Files[i].Path < s.Files[j].Path })
+	return s
+}
+
+func (t *tail) status() FileStatus {
+	p := &t.chain.pod
+	f := FileStatus{
+		Namespace: p.namespace, Pod: p.name, Container: p.container,
+		State: stateName(t.state.Load()), Size: t.size.Load(), Read: t.off.Load(), Acknowledged: t.pos.Load().acked.Load(),
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	f.Path, f.Deleted, f.Problem = t.path, !t.gone.IsZero(), t.problem
+	if t.err != nil {
+		f.Err = t.err.Error()
+	}
+	return f
+}
+
+func (f *FileStatus) lag() int64 { return max(f.Size-f.Acknowledged, 0) }
+
+// publish makes the outcome of a scan visible. The reader may be waiting for its destination,
+// so sizes are looked up here.
+func (c *Collector) publish(dirs map[dirKey]*dir, now time.Time) {
+	var skipped []Skipped
+	for _, d := range dirs {
+		for _, s := range d.skipped {
+			skipped = append(skipped, s)
+		}
+	}
+	sort.Slice(skipped, func(i, j int) bool { return skipped[i].Path < skipped[j].Path })
+	reasons := map[string]int{
+		skipSymlink: 0, skipIrregular: 0, skipNotDir: 0, skipName: 0, skipCompressed: 0, skipTwice: 0, skipUnreadable: 0,
+	}
+	for _, s := range skipped {
+		reasons[s.Reason]++
+	}
+	for reason, n := range reasons {
+		c.m.filesSkipped.WithLabelValues(reason).Set(float64(n))
+	}
+	var lag int64
+	var states [stateFinished + 1]int
+	c.mu.Lock()
+	c.skipped, c.scanned = skipped, now
+	for _, t := range c.byID {
+		t.resize()
+		f := t.status()
+		lag += f.lag()
+		states[t.state.Load()]++
+	}
+	c.mu.Unlock()
+	for state, n := range states {
+		c.m.files.WithLabelValues(stateName(int32(state))).Set(float64(n))
+	}
+	c.m.lag.Set(float64(lag))
+}

@@ -1,0 +1,198 @@
+package podlogs
+
+import (
+	"maps"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/ingot-telemetry/ingot/internal/kube"
+	"github.com/ingot-telemetry/ingot/internal/model"
+)
+
+// chain is the files of one container, or one file of file_logs, in the order in which they
+// are read. The scanner appends to tails and the reader removes from it, both under
+// Collector.mu; the rest belongs to the reader.
+type chain struct {
+	key    string // the path of the container's directory, or of the file
+	config int    // 0 for pods, otherwise 1 + the index in file_logs
+	format Format
+	pod    pod    // without name for a file of file_logs
+	uid    string // in the name of the pod's log directory
+	found  time.Time
+
+	tails []*tail // guarded by Collector.mu
+	view  []*tail // the reader's copy of tails
+
+	index, metadata model.Labels
+	labelled        bool      // index and metadata may be used
+	looked          time.Time // when the pod was last asked for
+}
+
+// tail is one open file. It is known by its inode: a rename needs no special care, and
+// deletion leaves it readable.
+type tail struct {
+	chain *chain
+	id    fileID
+	file  *os.File
+	fd    int
+	// stem is the name up to .log; parts of a line go on in the next file only of the same
+	// stem, another one being another life of the container.
+	stem  string
+	added time.Time
+
+	// The fields up to mu belong to the reader, those that are atomic are read by others.
+	pos   atomic.Pointer[position]
+	off   atomic.Int64 // of the next byte that has not been taken into account
+	left  int          // bytes after off that do not make up a line yet
+	size  atomic.Int64
+	print fingerprint
+	parts [2]part // open lines of stdout and stderr
+	// marked is the offset that the last push will acknowledge.
+	marked int64
+	// skipping tells that the rest of an overlong line, which starts at skipFrom, is ignored.
+	skipping bool
+	skipFrom int64
+	nulled   bool  // NUL bytes before the next line were removed
+	lastT    int64 // of the last raw line
+	// sealed tells that the next file has taken over.
+	sealed   bool
+	lastData time.Time
+	nextPoll time.Time
+	backoff  time.Duration
+	state    atomic.Int32
+
+	mu      sync.Mutex // guards the fields below
+	path    string
+	gone    time.Time // since when no name leads to the file; zero while one does
+	problem string    // the last thing that was wrong
+	err     error     // why the file cannot be read at present
+}
+
+// The states of a tail.
+const (
+	stateWaiting int32 = iota // for metadata, or for an older file
+	stateReading
+	stateIdle
+	stateFailed
+	stateFinished
+)
+
+func stateName(s int32) string {
+	return [...]string{"waiting", "reading", "idle", "failed", "finished"}[s]
+}
+
+// part is a line of which not all parts have been seen.
+type part struct {
+	n   int // parts held
+	t   int64
+	buf []byte
+	cut bool // the text has grown beyond the limit
+	// swallow tells that the line has been pushed already and its other parts are ignored.
+	swallow bool
+	age     int64 // bytes of the file that were read since the first part
+	// holds are where the parts begin in each file that has some.
+	holds []hold
+}
+
+type hold struct {
+	t   *tail
+	off int64
+}
+
+// mark is an offset that becomes acknowledged with a push.
+type mark struct {
+	pos *position
+	off int64
+}
+
+// label brings the labels of a chain up to date and tells whether its lines may go out.
+func (c *Collector) label(ch *chain, now time.Time) bool {
+	if ch.pod.name == "" {
+		return true
+	}
+	pause := metadataRefresh
+	if !ch.labelled {
+		pause = 0
+	}
+	if c.pods != nil && now.Sub(ch.looked) >= pause {
+		ch.looked = now
+		if p, ok := c.pods.Pod(ch.pod.namespace, ch.pod.name, ch.uid); ok {
+			c.render(ch, p)
+		}
+	}
+	if !ch.labelled && (c.pods == nil || now.Sub(ch.found) >= time.Duration(c.cfg.Pods.MetadataTimeout)) {
+		ch.index, ch.metadata = streamLabels(ch.pod)
+		ch.labelled = true
+	}
+	return ch.labelled
+}
+
+func (c *Collector) render(ch *chain, p kube.Pod) {
+	known := ch.pod.labels != nil || ch.pod.annotations != nil
+	if ch.labelled && known && maps.Equal(p.Labels, ch.pod.labels) && maps.Equal(p.Annotations, ch.pod.annotations) {
+		return
+	}
+	ch.pod.labels, ch.pod.annotations = p.Labels, p.Annotations
+	ch.index, ch.metadata = streamLabels(ch.pod)
+	ch.labelled = true
+}
+
+// target returns the offset up to which every line of t has been pushed or dropped, given
+// the files of its chain.
+func (t *tail) target(chain []*tail) int64 {
+	off := t.off.Load()
+	if t.skipping {
+		off = min(off, t.skipFrom)
+	}
+	for _, other := range chain {
+		for i := range other.parts {
+			for _, h := range other.parts[i].holds {
+				if h.t == t {
+					off = min(off, h.off)
+				}
+			}
+		}
+	}
+	return off
+}
+
+// fail notes why the file cannot be read; nil when it can again.
+func (t *tail) fail(err error) (changed bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	changed = (err == nil) != (t.err == nil)
+	t.err = err
+	if err != nil {
+		t.state.Store(stateFailed)
+	}
+	return changed
+}
+
+// resize looks up the present size; a failure leaves the last one.
+func (t *tail) resize() {
+	var st syscall.Stat_t
+	if syscall.Fstat(t.fd, &st) == nil {
+		t.size.Store(st.Size)
+	}
+}
+
+func (t *tail) name() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.path
+}
+
+func (t *tail) goneSince() (time.Time, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.gone, !t.gone.IsZero()
+}
+
+func (t *tail) note(problem string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.problem = problem
+}
