@@ -141,6 +141,10 @@ ingester:
     min_ready_duration: 0s
     final_sleep: 0s
     join_after: 0s
+# The parts of one process find each other through the ring, every ten seconds
+# by default.
+frontend: {scheduler_dns_lookup_period: 200ms}
+frontend_worker: {dns_lookup_duration: 200ms}
 analytics:
   reporting_enabled: false
 limits_config:

@@ -79,6 +79,9 @@ func (c *Cluster) startAPIServer(ctx context.Context, etcdURL string) error {
 		"--cert-dir="+c.path("pki"),
 		"--tls-cert-file="+c.pki.cert("kube-apiserver"), "--tls-private-key-file="+c.pki.key("kube-apiserver"),
 		"--client-ca-file="+c.CAFile,
+		// No proxy stands before it, but without these two the controllers and the
+		// scheduler do not learn whom to trust on their own ports.
+		"--requestheader-client-ca-file="+c.CAFile, "--requestheader-allowed-names=front-proxy-client",
 		"--token-auth-file="+c.pki.tokenFile,
 		"--authorization-mode=Node,RBAC",
 		"--enable-admission-plugins=NodeRestriction",
