@@ -106,6 +106,9 @@ func (p *Parser) Next(hint string) (Kind, error) {
 // such as http_requests_total{code="200"}.
 func (p *Parser) Key() []byte { return p.b[p.start:p.end] }
 
+// Hinted reports whether the present sample has the key that was the hint of Next.
+func (p *Parser) Hinted() bool { return len(p.parts) == 0 }
+
 // Value returns the value of the present sample. Any NaN is the one NaN that does not mean
 // staleness.
 func (p *Parser) Value() float64 { return p.value }

@@ -14,6 +14,8 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"runtime"
+	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -43,20 +45,81 @@ type Sink interface {
 
 // Manager runs jobs.
 type Manager struct {
-	log *slog.Logger
+	pools []*pool
 }
 
-// New returns a manager of the given jobs. version is the program's, for the User-Agent.
+// New returns a manager of the given jobs, which have passed Validate. version is the
+// program's, for the User-Agent.
 func New(cfg Config, log *slog.Logger, reg prometheus.Registerer, sink Sink, version string, jobs []Job) *Manager {
-	return &Manager{log: log}
+	m := &Manager{}
+	metrics := newMetrics(reg)
+	sh := newShared(cfg, sink, version)
+	for _, j := range jobs {
+		m.pools = append(m.pools, newPool(j, sh, metrics.of(j.Config.JobName), log, cfg))
+	}
+	reg.MustRegister(newCollector(m))
+	return m
 }
 
 // Run scrapes until ctx ends and returns nil when every loop has ended. Scrapes that are
-// under way then are cut off and yield nothing; no series is marked stale.
+// under way then are cut off and yield nothing; no series is marked stale, because the
+// program is expected back.
 func (m *Manager) Run(ctx context.Context) error {
-	<-ctx.Done()
+	var wg sync.WaitGroup
+	for _, p := range m.pools {
+		wg.Go(func() { p.run(ctx) })
+	}
+	wg.Wait()
 	return nil
 }
 
-// Status returns a snapshot of all jobs and their targets.
-func (m *Manager) Status() Status { return Status{} }
+// Status returns a snapshot of all jobs and their targets, sorted by URL.
+func (m *Manager) Status() Status {
+	st := Status{Jobs: []JobStatus{}}
+	for _, p := range m.pools {
+		st.Jobs = append(st.Jobs, p.status())
+	}
+	return st
+}
+
+// shared is what all loops use together.
+type shared struct {
+	sink    Sink
+	fetcher *fetcher
+	bodies  *bodies
+	// scratches bounds how many bodies are parsed at once: more than there are processors
+	// would only cost memory.
+	scratches chan *scratch
+}
+
+func newShared(cfg Config, sink Sink, version string) *shared {
+	n := runtime.GOMAXPROCS(0)
+	sh := &shared{
+		sink:      sink,
+		fetcher:   &fetcher{userAgent: "Ingot/" + version},
+		bodies:    newBodies(n, int(cfg.MaxBodiesInFlight)),
+		scratches: make(chan *scratch, n),
+	}
+	for range n {
+		sh.scratches <- newScratch()
+	}
+	return sh
+}
+
+// borrow waits for a scratch, whose batch is empty. It returns nil when ctx ends first.
+func (sh *shared) borrow(ctx context.Context) *scratch {
+	select {
+	case s := <-sh.scratches:
+		return s
+	case <-ctx.Done():
+		return nil
+	}
+}
+
+// putBack ends the use of a scratch. It keeps no reference into the body or to labels, or
+// what a target once had would stay in memory after the target.
+func (sh *shared) putBack(s *scratch) {
+	s.parser.Reset(nil)
+	s.empty()
+	sh.scratches <- s
+}

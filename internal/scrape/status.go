@@ -1,6 +1,12 @@
 package scrape
 
-import "time"
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
+)
 
 // Status is a snapshot of every job, for the status page.
 type Status struct {
@@ -63,4 +69,70 @@ type TargetStatus struct {
 	Error  string `json:"error,omitempty"`
 	// PushError is why the last batch was refused by the sink.
 	PushError string `json:"push_error,omitempty"`
+}
+
+// status returns a snapshot of the job.
+func (p *pool) status() JobStatus {
+	st := JobStatus{Job: p.cfg.JobName, Targets: []TargetStatus{}, Discovery: p.failing()}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	st.Dropped, st.DroppedTargets = p.dropped, p.droppedTop
+	st.Invalid, st.InvalidTargets = p.invalid, p.invalidTop
+	if p.forced != nil {
+		st.Error = p.forced.Error()
+	}
+	for _, l := range p.loops {
+		st.Targets = append(st.Targets, l.status())
+	}
+	slices.SortFunc(st.Targets, func(a, b TargetStatus) int { return cmp.Compare(a.URL, b.URL) })
+	return st
+}
+
+func (l *loop) status() TargetStatus {
+	s := l.snapshot()
+	t := TargetStatus{
+		Job:        l.pool.cfg.JobName,
+		URL:        l.target.url,
+		Labels:     labels.New(l.target.public...).Map(),
+		Health:     s.health,
+		Interval:   l.target.interval.Seconds(),
+		Timeout:    l.target.timeout.Seconds(),
+		LastScrape: s.last,
+		Duration:   s.duration.Seconds(),
+		Samples:    s.samples,
+		Series:     s.series,
+		Bytes:      s.bytes,
+	}
+	if s.err != nil {
+		t.Reason, t.Error = reasonOf(s.err), s.err.Error()
+	}
+	if s.pushErr != nil {
+		t.PushError = s.pushErr.Error()
+	}
+	return t
+}
+
+// counts are the numbers of a job that are shown as gauges.
+type counts struct {
+	up, down, unknown, dropped, invalid, series, failing int
+}
+
+func (p *pool) counts() counts {
+	n := counts{failing: len(p.failing())}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n.dropped, n.invalid = p.dropped, p.invalid
+	for _, l := range p.loops {
+		s := l.snapshot()
+		n.series += s.series
+		switch s.health {
+		case HealthUp:
+			n.up++
+		case HealthDown:
+			n.down++
+		default:
+			n.unknown++
+		}
+	}
+	return n
 }

@@ -1,0 +1,127 @@
+package scrape
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
+
+// metrics are those of all jobs.
+type metrics struct {
+	scrapes  *prometheus.CounterVec
+	failures *prometheus.CounterVec
+	scraped  *prometheus.CounterVec
+	pushed   *prometheus.CounterVec
+	dropped  *prometheus.CounterVec
+	stale    *prometheus.CounterVec
+	reports  *prometheus.CounterVec
+	refused  *prometheus.CounterVec
+	syncs    *prometheus.CounterVec
+	duration prometheus.Histogram
+}
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	f := promauto.With(reg)
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return f.NewCounterVec(prometheus.CounterOpts{Name: "ingot_scrape_" + name, Help: help}, append([]string{"job"}, labels...))
+	}
+	return &metrics{
+		scrapes:  counter("scrapes_total", "Scrapes that were started."),
+		failures: counter("failures_total", "Scrapes that failed, by reason.", "reason"),
+		scraped:  counter("samples_scraped_total", "Samples that targets exposed. Each of them is pushed or dropped."),
+		pushed:   counter("samples_pushed_total", "Exposed samples that were handed to the destinations' writer."),
+		dropped:  counter("samples_dropped_total", "Exposed samples that were not handed on, by reason.", "reason"),
+		stale:    counter("stale_markers_pushed_total", "Markers of series that ended, handed to the destinations' writer."),
+		reports:  counter("report_samples_pushed_total", "Samples of up and the other report series, handed to the destinations' writer."),
+		refused:  counter("push_failures_total", "Batches that the destinations' writer refused."),
+		syncs:    counter("target_syncs_total", "Times that the list of targets was made anew from discovery."),
+		duration: f.NewHistogram(prometheus.HistogramOpts{
+			Name:    "ingot_scrape_duration_seconds",
+			Help:    "Time from sending the request until the samples were handed on.",
+			Buckets: []float64{0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30},
+		}),
+	}
+}
+
+// jobMetrics are the metrics of one job, looked up once.
+type jobMetrics struct {
+	scrapes, scraped, pushed, stale, reports, refused, syncs prometheus.Counter
+	failures, dropped                                        *prometheus.CounterVec
+	duration                                                 prometheus.Histogram
+}
+
+func (m *metrics) of(job string) *jobMetrics {
+	l := prometheus.Labels{"job": job}
+	return &jobMetrics{
+		scrapes:  m.scrapes.With(l),
+		scraped:  m.scraped.With(l),
+		pushed:   m.pushed.With(l),
+		stale:    m.stale.With(l),
+		reports:  m.reports.With(l),
+		refused:  m.refused.With(l),
+		syncs:    m.syncs.With(l),
+		failures: m.failures.MustCurryWith(l),
+		dropped:  m.dropped.MustCurryWith(l),
+		duration: m.duration,
+	}
+}
+
+// The reasons for which an exposed sample is not handed on.
+const (
+	dropRelabelled   = "relabelled"
+	dropDuplicate    = "duplicate"
+	dropUnchanged    = "unchanged_timestamp"
+	dropOutOfOrder   = "out_of_order"
+	dropFuture       = "too_far_ahead"
+	dropScrapeFailed = "scrape_failed"
+	dropRefused      = "push_failed"
+)
+
+// count adds up the drops of one scrape.
+func (m *jobMetrics) count(reason string, n int) {
+	if n > 0 {
+		m.dropped.WithLabelValues(reason).Add(float64(n))
+	}
+}
+
+// collector shows what the manager's status shows, as gauges.
+type collector struct {
+	manager            *Manager
+	targets, series    *prometheus.Desc
+	discoveryErrorsNow *prometheus.Desc
+}
+
+func newCollector(m *Manager) *collector {
+	return &collector{
+		manager: m,
+		targets: prometheus.NewDesc("ingot_scrape_targets",
+			"Targets by state: up, down and unknown are scraped, dropped and invalid are not.", []string{"job", "state"}, nil),
+		series: prometheus.NewDesc("ingot_scrape_series",
+			"Series of the last scrapes of all targets that end with a stale marker.", []string{"job"}, nil),
+		discoveryErrorsNow: prometheus.NewDesc("ingot_scrape_discovery_failing",
+			"Sources of targets whose list may be out of date.", []string{"job"}, nil),
+	}
+}
+
+// Describe implements prometheus.Collector.
+func (c *collector) Describe(ch chan<- *prometheus.Desc) {
+	ch <- c.targets
+	ch <- c.series
+	ch <- c.discoveryErrorsNow
+}
+
+// Collect implements prometheus.Collector.
+func (c *collector) Collect(ch chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, v int, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(v), labels...)
+	}
+	for _, p := range c.manager.pools {
+		n := p.counts()
+		gauge(c.targets, n.up, p.cfg.JobName, string(HealthUp))
+		gauge(c.targets, n.down, p.cfg.JobName, string(HealthDown))
+		gauge(c.targets, n.unknown, p.cfg.JobName, string(HealthUnknown))
+		gauge(c.targets, n.dropped, p.cfg.JobName, "dropped")
+		gauge(c.targets, n.invalid, p.cfg.JobName, "invalid")
+		gauge(c.series, n.series, p.cfg.JobName)
+		gauge(c.discoveryErrorsNow, n.failing, p.cfg.JobName)
+	}
+}

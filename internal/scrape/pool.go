@@ -1,0 +1,239 @@
+package scrape
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/ingot-telemetry/ingot/internal/discovery"
+	"github.com/ingot-telemetry/ingot/internal/model"
+)
+
+// syncPause is the shortest time between two changes of a job's targets, however often
+// discovery reports.
+const syncPause = time.Second
+
+// maxInvalidShown bounds how many of a job's invalid targets are kept for status.
+const maxInvalidShown = 20
+
+// pool runs the targets of one job.
+type pool struct {
+	cfg            *JobConfig
+	client         *http.Client
+	sources        []discovery.Source
+	relabelReports bool
+	shared         *shared
+	metrics        *jobMetrics
+	log            *slog.Logger
+
+	wake chan struct{} // Holds one token while discovered has changes.
+
+	mu         sync.Mutex             // guards what follows
+	discovered [][]labels.Labels      // By source; nil until its first list.
+	ended      map[int]error          // Sources whose Run has returned.
+	loops      map[model.Labels]*loop // By target id.
+	retiring   map[*loop]struct{}     // Loops of targets that are gone.
+	dropped    int
+	droppedTop []map[string]string
+	invalid    int
+	invalidTop []InvalidTarget
+	forced     error
+}
+
+func newPool(job Job, sh *shared, m *jobMetrics, log *slog.Logger, global Config) *pool {
+	cfg := job.Config.WithDefaults(global)
+	return &pool{
+		cfg:            &cfg,
+		client:         job.Client,
+		sources:        job.Sources,
+		relabelReports: job.RelabelReports,
+		shared:         sh,
+		metrics:        m,
+		log:            log.With("job", cfg.JobName),
+		wake:           make(chan struct{}, 1),
+		discovered:     make([][]labels.Labels, len(job.Sources)),
+		ended:          make(map[int]error),
+		loops:          make(map[model.Labels]*loop),
+		retiring:       make(map[*loop]struct{}),
+	}
+}
+
+// run runs the sources and the loops of the job until ctx ends.
+func (p *pool) run(ctx context.Context) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for i, s := range p.sources {
+		wg.Go(func() { p.runSource(ctx, i, s) })
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-p.wake:
+		}
+		p.sync(ctx, &wg)
+		pause := time.NewTimer(syncPause)
+		select {
+		case <-ctx.Done():
+			pause.Stop()
+			return
+		case <-pause.C:
+		}
+	}
+}
+
+func (p *pool) runSource(ctx context.Context, i int, s discovery.Source) {
+	err := s.Run(ctx, func(targets []labels.Labels) {
+		p.mu.Lock()
+		p.discovered[i] = targets
+		p.mu.Unlock()
+		select {
+		case p.wake <- struct{}{}:
+		default:
+		}
+	})
+	if ctx.Err() != nil {
+		return
+	}
+	if err == nil {
+		err = errors.New("ended before it was asked to")
+	}
+	p.log.Error("a source of targets has ended, its last targets stay", "err", err)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.ended[i] = err
+}
+
+// sync makes the running loops match what was discovered.
+func (p *pool) sync(ctx context.Context, wg *sync.WaitGroup) {
+	p.metrics.syncs.Inc()
+	p.mu.Lock()
+	lists := slices.Clone(p.discovered)
+	p.mu.Unlock()
+	want, seen := p.relabel(lists)
+
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.dropped, p.droppedTop = seen.dropped, seen.droppedTop
+	p.invalid, p.invalidTop = seen.invalid, seen.invalidTop
+	for id, l := range p.loops {
+		if _, ok := want[id]; !ok {
+			close(l.gone)
+			p.retiring[l] = struct{}{}
+			delete(p.loops, id)
+		}
+	}
+	p.checkTargetLimit(len(want))
+	for _, l := range p.loops {
+		l.force(p.forced)
+	}
+	maker := newLabelMaker()
+	for id, t := range want {
+		if _, ok := p.loops[id]; ok {
+			continue
+		}
+		l := newLoop(p, t, p.predecessor(t))
+		l.makeReports(&maker)
+		l.force(p.forced)
+		p.loops[id] = l
+		wg.Go(func() {
+			l.run(ctx)
+			p.mu.Lock()
+			delete(p.retiring, l)
+			p.mu.Unlock()
+		})
+	}
+}
+
+// predecessor returns a loop whose target is gone but had the same labels on its samples,
+// so that t continues its series: the same target, or one that has moved.
+func (p *pool) predecessor(t *target) *loop {
+	for l := range p.retiring {
+		if l.target.publicKey == t.publicKey && l.adopt() {
+			return l
+		}
+	}
+	return nil
+}
+
+// sameLabels returns a loop that has the same labels on its samples as t, nil without one.
+func (p *pool) sameLabels(t *target) *loop {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, l := range p.loops {
+		if l.target.publicKey == t.publicKey {
+			return l
+		}
+	}
+	return nil
+}
+
+func (p *pool) checkTargetLimit(n int) {
+	before := p.forced
+	p.forced = nil
+	if limit := int(p.cfg.TargetLimit); limit > 0 && n > limit {
+		p.forced = fail(reasonTargetLimit, "target_limit exceeded: the job has %d targets, limit is %d", n, limit)
+	}
+	switch {
+	case p.forced != nil && before == nil:
+		p.log.Warn("job has too many targets, none is scraped", "err", p.forced)
+	case p.forced == nil && before != nil:
+		p.log.Info("job has no more than its limit of targets again")
+	}
+}
+
+// unscraped is what was discovered but is not scraped.
+type unscraped struct {
+	dropped, invalid int
+	droppedTop       []map[string]string
+	invalidTop       []InvalidTarget
+}
+
+// relabel returns the targets to scrape, by id.
+func (p *pool) relabel(lists [][]labels.Labels) (map[model.Labels]*target, unscraped) {
+	var out unscraped
+	want := make(map[model.Labels]*target)
+	lb := labels.NewBuilder(labels.EmptyLabels())
+	for _, list := range lists {
+		for _, discovered := range list {
+			t, err := newTarget(lb, p.cfg, discovered)
+			switch {
+			case err == nil:
+				want[t.id] = t
+			case errors.Is(err, errDropped):
+				if out.dropped++; len(out.droppedTop) < int(p.cfg.KeepDroppedTargets) {
+					populate(lb, p.cfg, discovered)
+					out.droppedTop = append(out.droppedTop, lb.Labels().Map())
+				}
+			default:
+				if out.invalid++; len(out.invalidTop) < maxInvalidShown {
+					out.invalidTop = append(out.invalidTop, InvalidTarget{Labels: discovered.Map(), Error: err.Error()})
+				}
+			}
+		}
+	}
+	return want, out
+}
+
+// failing returns what is wrong with the job's sources.
+func (p *pool) failing() []string {
+	var all []string
+	for i, s := range p.sources {
+		if err := s.Err(); err != nil {
+			all = append(all, err.Error())
+		}
+		p.mu.Lock()
+		if err := p.ended[i]; err != nil {
+			all = append(all, fmt.Sprintf("source %d: %v", i, err))
+		}
+		p.mu.Unlock()
+	}
+	return all
+}

@@ -1,0 +1,158 @@
+package scrape
+
+import (
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"net/url"
+	"strings"
+	"time"
+
+	prommodel "github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/model/relabel"
+
+	"github.com/ingot-telemetry/ingot/internal/model"
+)
+
+// target is one thing to scrape, after relabelling. It does not change.
+type target struct {
+	// id is every label that is left after relabelling. Two targets with equal ids are one.
+	id model.Labels
+	// public is the labels that go onto samples, sorted; publicKey is their wire form.
+	public    []labels.Label
+	publicKey model.Labels
+
+	url      string
+	interval time.Duration
+	timeout  time.Duration
+}
+
+// errDropped says that relabelling dropped a target.
+var errDropped = errors.New("dropped by relabel_configs")
+
+// newTarget makes a target of what discovery found: it adds the labels of the job, relabels,
+// checks, and removes what is for relabelling only, all as Prometheus does. lb is scratch
+// space and afterwards holds the labels before relabelling when err is not nil.
+func newTarget(lb *labels.Builder, cfg *JobConfig, discovered labels.Labels) (*target, error) {
+	populate(lb, cfg, discovered)
+	if !relabel.ProcessBuilder(lb, cfg.RelabelConfigs...) {
+		return nil, errDropped
+	}
+	address := lb.Get(prommodel.AddressLabel)
+	switch {
+	case address == "":
+		return nil, errors.New("has no __address__")
+	case strings.Contains(address, "/"):
+		return nil, fmt.Errorf("__address__ %q is no host:port; scheme and path belong into __scheme__ and __metrics_path__", address)
+	}
+	interval, err := positiveDuration(lb, prommodel.ScrapeIntervalLabel)
+	if err != nil {
+		return nil, err
+	}
+	timeout, err := positiveDuration(lb, prommodel.ScrapeTimeoutLabel)
+	if err != nil {
+		return nil, err
+	}
+	if timeout > interval {
+		return nil, fmt.Errorf("__scrape_timeout__ %s is above __scrape_interval__ %s", timeout, interval)
+	}
+	lb.Range(func(l labels.Label) {
+		if strings.HasPrefix(l.Name, prommodel.MetaLabelPrefix) {
+			lb.Del(l.Name)
+		}
+	})
+	if lb.Get(prommodel.InstanceLabel) == "" {
+		lb.Set(prommodel.InstanceLabel, address)
+	}
+	t := &target{interval: interval, timeout: timeout}
+	return t, t.setLabels(lb.Labels(), cfg.Params)
+}
+
+// populate gives lb the discovered labels and those of the job that discovery left open.
+func populate(lb *labels.Builder, cfg *JobConfig, discovered labels.Labels) {
+	lb.Reset(discovered)
+	set := func(name, value string) {
+		if lb.Get(name) == "" {
+			lb.Set(name, value)
+		}
+	}
+	set(prommodel.JobLabel, cfg.JobName)
+	set(prommodel.ScrapeIntervalLabel, cfg.ScrapeInterval.String())
+	set(prommodel.ScrapeTimeoutLabel, cfg.ScrapeTimeout.String())
+	set(prommodel.MetricsPathLabel, cfg.MetricsPath)
+	set(prommodel.SchemeLabel, cfg.Scheme)
+	for name, values := range cfg.Params {
+		if len(values) > 0 {
+			set(prommodel.ParamLabelPrefix+name, values[0])
+		}
+	}
+}
+
+func positiveDuration(lb *labels.Builder, name string) (time.Duration, error) {
+	d, err := prommodel.ParseDuration(lb.Get(name))
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w", name, err)
+	}
+	if d == 0 {
+		return 0, fmt.Errorf("%s must be positive, is 0", name)
+	}
+	return time.Duration(d), nil
+}
+
+func (t *target) setLabels(all labels.Labels, params url.Values) error {
+	var id, public []byte
+	u := url.URL{}
+	query := make(url.Values, len(params))
+	for k, v := range params {
+		query[k] = append([]string(nil), v...)
+	}
+	err := all.Validate(func(l labels.Label) error {
+		if !prommodel.LabelValue(l.Value).IsValid() {
+			return fmt.Errorf("the value of label %q is no valid UTF-8", l.Name)
+		}
+		id = model.AppendLabel(id, l.Name, l.Value)
+		if !strings.HasPrefix(l.Name, prommodel.ReservedLabelPrefix) {
+			public = model.AppendLabel(public, l.Name, l.Value)
+			t.public = append(t.public, l)
+		}
+		switch l.Name {
+		case prommodel.SchemeLabel:
+			u.Scheme = l.Value
+		case prommodel.AddressLabel:
+			u.Host = l.Value
+		case prommodel.MetricsPathLabel:
+			u.Path = l.Value
+		}
+		if name, ok := strings.CutPrefix(l.Name, prommodel.ParamLabelPrefix); ok {
+			if len(query[name]) > 0 {
+				query[name][0] = l.Value
+			} else {
+				query[name] = []string{l.Value}
+			}
+		}
+		return nil
+	})
+	u.RawQuery = query.Encode()
+	t.id, t.publicKey, t.url = model.Labels(id), model.Labels(public), u.String()
+	return err
+}
+
+// phase returns when within each interval the target is scraped. It depends on nothing but
+// the target, so that a restart, and another replica, keeps it.
+func (t *target) phase() time.Duration {
+	h := fnv.New64a()
+	h.Write([]byte(t.id))
+	h.Write([]byte(t.url))
+	return time.Duration(h.Sum64() % uint64(t.interval))
+}
+
+// wait returns the time from now to the next phase of the target.
+func (t *target) wait(now time.Time) time.Duration {
+	since := time.Duration(now.UnixNano() % int64(t.interval))
+	d := t.phase() - since
+	if d < 0 {
+		d += t.interval
+	}
+	return d
+}
