@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -348,10 +349,10 @@ func FuzzLoadNeverPanics(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		s := defaults()
 		err := Load(data, &s)
-		for _, p := range ProblemsOf(err) {
-			if p.Text == "" {
-				t.Errorf("a problem of %q says nothing: %+v", data, p)
-			}
+		if ps, ok := errors.AsType[Problems](err); err != nil && !ok {
+			t.Errorf("Load(%q) = %v, which is no list of problems", data, err)
+		} else if i := slices.IndexFunc(ps, func(p Problem) bool { return p.Text == "" }); i >= 0 {
+			t.Errorf("a problem of %q says nothing: %+v", data, ps[i])
 		}
 		if err == nil {
 			if _, err := Marshal(s); err != nil {

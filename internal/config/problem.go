@@ -2,7 +2,6 @@ package config
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -102,18 +101,6 @@ func (ps Problems) Unwrap() []error {
 		errs[i] = p
 	}
 	return errs
-}
-
-// ProblemsOf returns the problems that err is made of, one without a path for any error
-// that is not a [Problems].
-func ProblemsOf(err error) Problems {
-	if err == nil {
-		return nil
-	}
-	if ps, ok := errors.AsType[Problems](err); ok {
-		return ps
-	}
-	return Problems{{Text: err.Error()}}
 }
 
 // sort orders by line, then path, and removes repetitions.
