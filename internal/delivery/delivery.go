@@ -18,7 +18,10 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math/rand/v2"
 	"net/http"
+	"os"
+	"sync"
 	"time"
 )
 
@@ -54,20 +57,128 @@ type Endpoint struct {
 	Timeout time.Duration
 }
 
-// Queue delivers blocks to one endpoint.
+// Queue delivers blocks to one endpoint. Three kinds of goroutines meet in it: the callers of
+// Put, one that sends (send.go) and, with a directory, one that owns the files (disk.go).
 type Queue struct {
-	cfg Config
-	dir string
-	log *slog.Logger
-	m   *Metrics
-	ep  Endpoint
+	cfg    Config
+	dir    string
+	log    *slog.Logger
+	m      *Metrics
+	ep     Endpoint
+	client *http.Client
+	shown  string     // the URL without secrets
+	jitter *rand.Rand // of the sender
+	reader reader     // of the sender
+	files  fileOps
+
+	begun     time.Time // for the monotonic clock at the start
+	begunWall int64     // the wall clock at the start, ms since the Unix epoch
+
+	memoryLimit int64         // bytes
+	wakeSend    chan struct{} // something to send or to acknowledge
+	wakeDisk    chan struct{} // something to write or to remove
+	turn        chan struct{} // held by the one Put that waits for room
+	room        chan struct{} // memory has become free
+	closing     chan struct{} // closed when no Put is taken any more
+
+	mu        sync.Mutex // guards what follows
+	closed    bool
+	diskReady bool   // the directory has been read, or cannot be
+	nextSeq   uint64 // of the next block, also across restarts
+	mem       []*entry
+	memory    Amount // what mem holds
+	writing   *entry // at the front of mem, or settled meanwhile
+	index     index
+	active    *segment // the last of index, if it is being written
+	inflight  *job
+	vain      int // requests in vain for the block vainSeq
+	vainSeq   uint64
+	acks      []*ack
+	accounts
+	condition
 }
+
+// accounts is what has happened to the blocks so far.
+type accounts struct {
+	put, restored, sent, retried Amount
+	dropped                      map[string]Amount
+	corrupt, skipped, diskErrors int64
+	unreported                   map[string]*dropReport
+}
+
+// condition is how the endpoint and the disk are doing.
+type condition struct {
+	state       State // of the endpoint
+	since       time.Time
+	attempts    int // requests in vain since the last answer about data
+	lastError   string
+	lastErrorAt time.Time
+	lastSuccess time.Time
+	nextAttempt time.Time
+	writeError  string // why blocks cannot be written, "" if they can
+	readError   string
+}
+
+// entry is a block in memory.
+type entry struct {
+	Block
+	seq     uint64
+	put     time.Time
+	settled bool          // accepted while it was being written
+	stored  chan struct{} // if not nil, closed when the block is on disk or will not be
+}
+
+func (e *entry) amount() Amount {
+	return Amount{Blocks: 1, Items: int64(e.Items), Bytes: int64(len(e.Body))}
+}
+
+const (
+	// spillAfter is how long a block may wait for its acknowledgement in memory only.
+	spillAfter = 500 * time.Millisecond
+	// drainTime and persistTime bound what Run does after its context has ended.
+	drainTime   = 4 * time.Second
+	persistTime = 900 * time.Millisecond
+	// diskPatience is how long delivery waits for a disk that does not answer.
+	diskPatience = 2 * time.Second
+	// defaultTimeout bounds a request where the endpoint does not say.
+	defaultTimeout = 30 * time.Second
+	// memoryOnly and memoryBehind bound the memory of a queue without a directory, and of one
+	// whose disk does not take blocks.
+	memoryOnly   = 8 << 20
+	memoryBehind = 64 << 20
+)
 
 // New returns a queue that keeps what is behind in dir, which it creates when it runs. With
 // an empty dir there is no disk: cfg is not used, Put blocks while the memory is full, and
 // nothing is dropped but what the endpoint refuses. m is shared by all queues of a process.
 func New(cfg Config, dir string, log *slog.Logger, m *Metrics, ep Endpoint) *Queue {
-	return &Queue{cfg: cfg, dir: dir, log: log, m: m, ep: ep}
+	q := &Queue{
+		cfg: cfg, dir: dir, log: log.With("endpoint", ep.Name), m: m, ep: ep,
+		client:      withoutRedirects(ep.Client),
+		shown:       redact(ep.URL),
+		jitter:      rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
+		files:       fileOps{writeAt: (*os.File).WriteAt, sync: syncFile},
+		begun:       time.Now(),
+		begunWall:   time.Now().UnixMilli(),
+		memoryLimit: memoryOnly,
+		wakeSend:    make(chan struct{}, 1),
+		wakeDisk:    make(chan struct{}, 1),
+		turn:        make(chan struct{}, 1),
+		room:        make(chan struct{}, 1),
+		closing:     make(chan struct{}),
+		diskReady:   dir == "",
+		nextSeq:     1,
+		accounts:    accounts{dropped: map[string]Amount{}, unreported: map[string]*dropReport{}},
+		condition:   condition{state: StateOK},
+	}
+	if dir != "" {
+		q.memoryLimit = memoryBehind
+	}
+	if ep.Timeout <= 0 {
+		q.ep.Timeout = defaultTimeout
+	}
+	m.add(q)
+	return q
 }
 
 // Put hands over a block. Concurrent calls are safe; the order of the blocks is the order in
@@ -80,13 +191,94 @@ func New(cfg Config, dir string, log *slog.Logger, m *Metrics, ep Endpoint) *Que
 // After an error the block has not been taken: ctx ended while waiting for room, or
 // [ErrClosed].
 func (q *Queue) Put(ctx context.Context, b Block) error {
-	return nil
+	if b.Time.IsZero() {
+		b.Time = time.Now()
+	}
+	if q.dir == "" {
+		if err := q.waitForRoom(ctx, int64(len(b.Body))); err != nil {
+			return err
+		}
+		defer func() { <-q.turn }()
+	}
+	stored, err := q.enqueue(b)
+	if err == nil && stored != nil {
+		q.waitForDisk(stored)
+	}
+	return err
 }
 
 // Run delivers until ctx ends. It then goes on for at most four seconds, as long as requests
 // succeed, writes the rest to disk and returns nil; in all that takes less than five. The
 // only error is a directory that another process uses.
 func (q *Queue) Run(ctx context.Context) error {
-	<-ctx.Done()
+	if q.dir == "" {
+		q.deliver(ctx)
+		q.close()
+		q.reportRest()
+		return nil
+	}
+	d := &disk{q: q}
+	opened, stop, done := make(chan error, 1), make(chan struct{}), make(chan struct{})
+	go func() { // Waited for below, except when a system call on a broken disk never returns.
+		defer close(done)
+		d.run(opened, stop)
+	}()
+	patience := time.NewTimer(diskPatience)
+	defer patience.Stop()
+	select {
+	case err := <-opened:
+		if err != nil {
+			q.close()
+			<-done
+			return err
+		}
+	case <-patience.C:
+		q.diskSlow()
+	case <-ctx.Done():
+	}
+	q.deliver(ctx)
+	q.close()
+	close(stop)
+	patience.Reset(persistTime)
+	select {
+	case <-done:
+	case <-patience.C:
+		q.log.Warn("disk did not finish writing the queue in time", "path", q.dir)
+	}
+	q.reportRest()
 	return nil
+}
+
+// close ends the taking of blocks.
+func (q *Queue) close() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.closed = true
+	close(q.closing)
+}
+
+// reportRest logs what is left undelivered at the end of Run.
+func (q *Queue) reportRest() {
+	q.reportDrops(true)
+	q.mu.Lock()
+	memory, onDisk := q.memory, q.index.left
+	q.mu.Unlock()
+	if onDisk.Blocks > 0 {
+		q.log.Info("queue stopped with data on disk", "count", onDisk.Items, "bytes", onDisk.Bytes, "path", q.dir)
+	}
+	if memory.Blocks == 0 {
+		return
+	}
+	if q.dir == "" {
+		q.log.Info("queue stopped with unacknowledged data, which its source keeps", "count", memory.Items, "bytes", memory.Bytes)
+	} else {
+		q.log.Error("queue stopped with data that could not be written to disk and is lost", "count", memory.Items, "bytes", memory.Bytes, "path", q.dir)
+	}
+}
+
+func wake(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default: // A wake-up is pending already.
+	}
 }

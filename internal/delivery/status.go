@@ -1,6 +1,10 @@
 package delivery
 
-import "time"
+import (
+	"cmp"
+	"maps"
+	"time"
+)
 
 // State is what an endpoint or a disk is doing, in the words of status pages and metrics.
 type State string
@@ -85,5 +89,42 @@ type Status struct {
 
 // Status returns a snapshot for the status pages.
 func (q *Queue) Status() Status {
-	return Status{Endpoint: q.ep.Name, State: StateOK}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	s := Status{
+		Endpoint:       q.ep.Name,
+		URL:            q.shown,
+		State:          q.state,
+		Directory:      q.dir,
+		DiskError:      cmp.Or(q.writeError, q.readError),
+		Put:            q.put,
+		Restored:       q.restored,
+		Sent:           q.sent,
+		Dropped:        maps.Clone(q.dropped),
+		Retried:        q.retried,
+		Memory:         q.memory,
+		Disk:           q.index.left,
+		DiskBytes:      q.index.bytes,
+		CorruptRecords: q.corrupt,
+		SkippedFiles:   q.skipped,
+		DiskErrors:     q.diskErrors,
+		LastError:      q.lastError,
+		LastErrorTime:  q.lastErrorAt,
+		LastSuccess:    q.lastSuccess,
+		Attempt:        q.attempts,
+		NextAttempt:    q.nextAttempt,
+	}
+	if q.dir != "" {
+		s.DiskMaxBytes = int64(q.cfg.MaxBytes)
+	}
+	if s.State == StateOK && s.DiskError != "" {
+		s.State = StateDegraded
+	}
+	switch {
+	case q.index.left.Blocks > 0:
+		s.OldestAgeSeconds = q.age(q.index.segs[0].oldest).Seconds()
+	case len(q.mem) > 0:
+		s.OldestAgeSeconds = q.age(q.mem[0].Time.UnixMilli()).Seconds()
+	}
+	return s
 }

@@ -1,0 +1,171 @@
+package delivery
+
+import (
+	"context"
+	"slices"
+	"time"
+)
+
+// waitForRoom waits until a block of the given size fits the memory, and returns with the
+// turn, which keeps other calls from taking the place. A block that alone is larger than the
+// memory waits until that is empty. Calls get their turn in order, so a large block is not
+// overtaken for ever by small ones.
+func (q *Queue) waitForRoom(ctx context.Context, size int64) error {
+	select {
+	case q.turn <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-q.closing:
+		return ErrClosed
+	}
+	for {
+		q.mu.Lock()
+		fits := q.memory.Blocks == 0 || q.memory.Bytes+size <= q.memoryLimit
+		q.mu.Unlock()
+		if fits {
+			return nil
+		}
+		select {
+		case <-q.room:
+			continue
+		case <-ctx.Done():
+			<-q.turn
+			return ctx.Err()
+		case <-q.closing:
+			<-q.turn
+			return ErrClosed
+		}
+	}
+}
+
+// enqueue takes a block into memory. With a directory that always succeeds: when the disk
+// does not take blocks fast enough, the oldest in memory give way. stored is not nil if the
+// caller has to wait for the disk.
+func (q *Queue) enqueue(b Block) (stored <-chan struct{}, err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed {
+		return nil, ErrClosed
+	}
+	e := &entry{Block: b, seq: q.nextSeq, put: time.Now()}
+	q.nextSeq++
+	if q.dir != "" {
+		q.makeMemory(int64(len(b.Body)))
+		if q.always() && q.writeError == "" {
+			e.stored = make(chan struct{})
+		}
+	}
+	q.mem = append(q.mem, e)
+	q.memory.add(e.amount())
+	q.put.add(e.amount())
+	if b.Ack != nil {
+		q.acks = append(q.acks, &ack{seq: e.seq, call: b.Ack})
+	}
+	wake(q.wakeSend)
+	if q.dir != "" && (len(q.mem) == 1 || q.behind(e.put)) {
+		wake(q.wakeDisk)
+	}
+	return e.stored, nil
+}
+
+// waitForDisk waits until the disk has taken a block or is known not to.
+func (q *Queue) waitForDisk(stored <-chan struct{}) {
+	patience := time.NewTimer(diskPatience)
+	defer patience.Stop()
+	select {
+	case <-stored:
+	case <-patience.C:
+		q.diskSlow()
+	}
+}
+
+// always tells whether blocks have to be on disk before they are sent.
+func (q *Queue) always() bool { return q.dir != "" && q.cfg.Durability == Always }
+
+// makeMemory drops blocks from memory until size bytes more fit, the oldest first. The ones
+// in flight and being written stay, since what becomes of them is open.
+func (q *Queue) makeMemory(size int64) {
+	for i := 0; q.memory.Bytes+size > q.memoryLimit && i < len(q.mem); {
+		e := q.mem[i]
+		if e == q.writing || q.inflight != nil && q.inflight.entry == e {
+			i++
+			continue
+		}
+		q.mem = slices.Delete(q.mem, i, i+1)
+		q.forget(e)
+		ms := e.Time.UnixMilli()
+		q.drop(dropMemoryFull, e.amount(), ms, ms, "")
+		q.acknowledge(e.seq, e.seq)
+	}
+}
+
+// popMemory removes the first block from memory.
+func (q *Queue) popMemory() *entry {
+	e := q.mem[0]
+	q.mem[0] = nil
+	q.mem = q.mem[1:]
+	q.forget(e)
+	return e
+}
+
+// forget does what is due when a block leaves the memory.
+func (q *Queue) forget(e *entry) {
+	q.memory.sub(e.amount())
+	e.release()
+	wake(q.room)
+}
+
+// release ends the wait of a Put for the disk.
+func (e *entry) release() {
+	if e.stored != nil {
+		close(e.stored)
+		e.stored = nil
+	}
+}
+
+// behind tells whether the blocks in memory are due to be written to disk.
+func (q *Queue) behind(now time.Time) bool {
+	if len(q.mem) == 0 || q.dir == "" {
+		return false
+	}
+	return q.always() || q.closed || q.state != StateOK || q.index.left.Blocks > 0 || now.Sub(q.mem[0].put) >= spillAfter
+}
+
+// ack is the Ack of a block that has not been called.
+type ack struct {
+	seq  uint64
+	done bool // The block is accepted or dropped.
+	call func()
+}
+
+// acknowledge marks the blocks from first to last, by sequence number, as done with. The
+// sender makes the calls. A block in flight among them is not done with.
+func (q *Queue) acknowledge(first, last uint64) {
+	for _, a := range q.acks {
+		if a.seq > last {
+			break
+		}
+		if a.seq >= first && (q.inflight == nil || q.inflight.seq != a.seq) {
+			a.done = true
+		}
+	}
+	if len(q.acks) > 0 && q.acks[0].done {
+		wake(q.wakeSend)
+	}
+}
+
+// callAcks calls what is due, in order of Put. Only the sender calls it.
+func (q *Queue) callAcks() {
+	for {
+		q.mu.Lock()
+		if len(q.acks) == 0 || !q.acks[0].done {
+			q.mu.Unlock()
+			return
+		}
+		a := q.acks[0]
+		q.acks[0] = nil
+		q.acks = q.acks[1:]
+		q.mu.Unlock()
+		a.call()
+	}
+}

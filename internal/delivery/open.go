@@ -1,0 +1,202 @@
+package delivery
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+const segmentSuffix = ".seg"
+
+// segmentName returns the name of the segment that begins with the record seq. Names sort in
+// order of their contents.
+func segmentName(seq uint64) string { return fmt.Sprintf("%020d%s", seq, segmentSuffix) }
+
+// parseSegmentName returns the sequence number of a segment's first record.
+func parseSegmentName(name string) (seq uint64, ok bool) {
+	digits, ok := strings.CutSuffix(name, segmentSuffix)
+	if !ok || len(digits) != 20 {
+		return 0, false
+	}
+	seq, err := strconv.ParseUint(digits, 10, 64)
+	return seq, err == nil
+}
+
+// open locks the directory and finds out what is in it, without reading bodies: a start takes
+// as long as two reads for each finished segment. What cannot be used is counted and left
+// alone.
+func (d *disk) open() error {
+	if err := os.MkdirAll(d.q.dir, 0o700); err != nil {
+		return fmt.Errorf("create the queue directory: %w", err)
+	}
+	dir, err := os.Open(d.q.dir)
+	if err != nil {
+		return fmt.Errorf("open the queue directory: %w", err)
+	}
+	d.dir = dir
+	if err = d.lock(); err == nil && !d.loaded { // Not again when the directory had vanished.
+		err = d.load()
+	}
+	if err != nil {
+		d.closeFiles()
+		return err
+	}
+	d.loaded = true
+	return nil
+}
+
+// lock keeps other processes out. It is on the directory itself, so that it works where
+// nothing can be written.
+func (d *disk) lock() error {
+	err := syscall.Flock(int(d.dir.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		return fmt.Errorf("lock the queue directory %s: %w", d.q.dir, errInUse)
+	} else if err != nil {
+		d.q.log.Warn("queue directory cannot be locked, make sure that no other process uses it", "path", d.q.dir, "err", err)
+	}
+	return nil
+}
+
+// load fills the index from the directory.
+func (d *disk) load() error {
+	names, err := d.dir.Readdirnames(-1)
+	if err != nil {
+		return fmt.Errorf("list the queue directory: %w", err)
+	}
+	var at cursor
+	var known bool
+	if d.openCursor(os.O_RDONLY) == nil {
+		at, known, err = readCursor(d.cursor)
+		d.cursor.Close() // Only read from.
+		d.cursor = nil
+		if err != nil {
+			return fmt.Errorf("read the cursor: %w", err)
+		}
+	}
+	d.generation = at.generation
+	var x index
+	f := &found{dir: d.q.dir, at: at, next: at.base + 1}
+	for _, name := range names {
+		f.take(name)
+	}
+	slices.SortFunc(f.segs, func(a, b *segment) int { return cmp.Compare(a.base, b.base) })
+	for _, s := range f.segs {
+		x.add(s)
+	}
+	x.trash = f.trash
+	x.trim(nil)
+	if len(names) > 0 {
+		d.q.log.Info("queue opened", "count", x.left.Items, "bytes", x.left.Bytes, "path", d.q.dir)
+	}
+	if !known && x.left.Blocks > 0 {
+		d.q.log.Info("queue has no cursor, all that is kept is sent", "path", d.q.dir)
+	}
+	if len(f.skipped) > 0 {
+		d.q.log.Warn("files in the queue directory were skipped", "count", len(f.skipped), "path", d.q.dir, "err", errors.Join(f.skipped[:min(len(f.skipped), 5)]...))
+	}
+	d.q.restore(x, f)
+	return nil
+}
+
+// found collects what a start finds in the directory.
+type found struct {
+	dir     string
+	at      cursor
+	segs    []*segment
+	trash   []string // delivered or empty
+	skipped []error  // not ours, not readable, or of a newer version
+	corrupt int64
+	next    uint64 // higher than every sequence number that may have been used
+}
+
+// take looks at one name in the directory.
+func (f *found) take(name string) {
+	if name == cursorName {
+		return
+	}
+	path := filepath.Join(f.dir, name)
+	base, ok := parseSegmentName(name)
+	if !ok {
+		f.skip(path, errForeign)
+		return
+	}
+	f.next = max(f.next, base+1)
+	s, torn, err := openSegment(path, base, f.at)
+	switch {
+	case errors.Is(err, errEmpty):
+		f.trash = append(f.trash, path)
+	case err != nil:
+		f.skip(path, err)
+		return
+	case s.left.Blocks == 0:
+		f.trash = append(f.trash, path)
+	default:
+		f.segs = append(f.segs, s)
+		f.next = max(f.next, s.last+1)
+	}
+	if torn {
+		f.corrupt++
+	}
+}
+
+func (f *found) skip(path string, err error) {
+	f.skipped = append(f.skipped, fmt.Errorf("%s: %w", path, err))
+}
+
+// openSegment finds out what is left to deliver of a segment file.
+func openSegment(path string, base uint64, at cursor) (s *segment, torn bool, err error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, false, err
+	}
+	defer file.Close() // Only read from.
+	info, err := file.Stat()
+	if err != nil {
+		return nil, false, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, false, errForeign
+	}
+	s = &segment{base: base, path: path, size: info.Size(), off: segmentHeaderSize}
+	if base == at.base && at.off > s.off {
+		s.off = at.off
+	}
+	c, err := inspect(file, base, info.Size(), s.off)
+	if err != nil {
+		return nil, c.torn, err
+	}
+	s.end, s.last, s.oldest, s.newest = c.end, c.last, c.oldest, c.newest
+	if base >= at.base {
+		s.left = c.amount
+	}
+	return s, c.torn, nil
+}
+
+// restore takes over what a start has found. Blocks that are in memory already, because the
+// directory could not be opened earlier, come after it.
+func (q *Queue) restore(x index, f *found) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	shift := f.next
+	q.nextSeq += shift
+	for _, e := range q.mem {
+		e.seq += shift
+	}
+	for _, a := range q.acks {
+		a.seq += shift
+	}
+	if q.inflight != nil {
+		q.inflight.seq += shift
+	}
+	q.index = x
+	q.restored.add(x.left)
+	q.corrupt += f.corrupt
+	q.skipped = int64(len(f.skipped))
+	wake(q.wakeSend)
+}
