@@ -280,3 +280,25 @@ func logFields(file *ast.File) iter.Seq[string] {
 		}
 	}
 }
+
+// TestReasonsHaveACure holds operations.md to name every reason for which something is
+// dropped, changed, skipped or failing, and every state of a destination.
+func TestReasonsHaveACure(t *testing.T) {
+	text := read(t, "docs/operations.md")
+	word := regexp.MustCompile(`(?m)^\s+(?:drop|reason|alter|skip|State)[A-Z]\w* +(?:State )?= "(\w+)"`)
+	found := 0
+	for name, src := range sources(t) {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		for _, m := range word.FindAllStringSubmatch(string(src), -1) {
+			found++
+			if !strings.Contains(text, "`"+m[1]+"`") {
+				t.Errorf("docs/operations.md does not say what to do about `%s` of %s", m[1], name)
+			}
+		}
+	}
+	if found < 30 {
+		t.Errorf("found %d reasons; are they named otherwise now?", found)
+	}
+}

@@ -32,7 +32,7 @@ const configurationHead = `# Configuration
 
 One YAML file, read at the start. It is strict: an unknown key, a wrong type or a key given twice is an error, and all errors are reported at once. Check a file without running it:
 
-    ingot check --config FILE
+    ingot check FILE
 
 Blocks for scraping, relabelling, TLS, authentication and HTTP clients have Prometheus' names and meaning, so that they can be pasted.
 
