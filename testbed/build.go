@@ -93,7 +93,7 @@ func Build(ctx context.Context, cacheDir string, log io.Writer) (Binaries, error
 	if cacheDir == "" {
 		cacheDir = filepath.Join(root, ".cache", "testbed")
 	}
-	if err := os.MkdirAll(cacheDir, 0o755); err != nil {
+	if err = os.MkdirAll(cacheDir, 0o755); err != nil {
 		return bins, fmt.Errorf("make cache folder: %w", err)
 	}
 	unlock, err := lockFile(ctx, filepath.Join(cacheDir, "lock"))
@@ -101,7 +101,7 @@ func Build(ctx context.Context, cacheDir string, log io.Writer) (Binaries, error
 		return bins, fmt.Errorf("lock cache folder: %w", err)
 	}
 	defer unlock()
-	if err := installPackages(ctx, log); err != nil {
+	if err = installPackages(ctx, log); err != nil {
 		return bins, err
 	}
 	version, err := goVersion(ctx)
@@ -110,14 +110,14 @@ func Build(ctx context.Context, cacheDir string, log io.Writer) (Binaries, error
 	}
 	for _, t := range targets() {
 		out := filepath.Join(cacheDir, t.name)
-		if err := buildServer(ctx, t, filepath.Join(root, "testbed", "servers", t.module), out, version, log); err != nil {
+		if err = buildServer(ctx, t, filepath.Join(root, "testbed", "servers", t.module), out, version, log); err != nil {
 			return bins, err
 		}
 		*t.path(&bins) = out
 	}
 	for _, t := range ownTargets() {
 		out := filepath.Join(cacheDir, t.name)
-		if err := goBuild(ctx, root, t.pkg, out, buildFlags(t, nil)); err != nil {
+		if err = goBuild(ctx, root, t.pkg, out, buildFlags(t, nil)); err != nil {
 			return bins, fmt.Errorf("build %s: %w", t.name, err)
 		}
 		*t.path(&bins) = out

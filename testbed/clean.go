@@ -89,10 +89,9 @@ func (st *state) killPods() error {
 }
 
 func killPID(name string, pid int) error {
-	start, _, err := processStart(pid)
-	if err != nil {
-		return nil // It has ended.
-	}
+	// A process that cannot be read has ended, and one with start time 0 is never
+	// alive.
+	start, _, _ := processStart(pid)
 	return kill(processID{name, pid, start})
 }
 
@@ -141,7 +140,7 @@ func cgroupPIDs(cgroups []string) []int {
 		if err != nil {
 			continue
 		}
-		for _, field := range strings.Fields(string(text)) {
+		for field := range strings.FieldsSeq(string(text)) {
 			if pid, err := strconv.Atoi(field); err == nil && !slices.Contains(pids, pid) {
 				pids = append(pids, pid)
 			}
@@ -171,11 +170,11 @@ func (st *state) unmount() error {
 	}
 	var errs []error
 	for _, point := range mountsBelow(string(text), st.WorkDir) {
-		if err := syscall.Unmount(point, 0); err == nil {
+		if err = syscall.Unmount(point, 0); err == nil {
 			continue
 		}
 		// A mount that is still in use goes when its last user does.
-		if err := syscall.Unmount(point, syscall.MNT_DETACH); err != nil {
+		if err = syscall.Unmount(point, syscall.MNT_DETACH); err != nil {
 			errs = append(errs, fmt.Errorf("unmount %s: %w", point, err))
 		}
 	}

@@ -15,7 +15,7 @@ func (c *Cluster) startControlPlane(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := c.startAPIServer(ctx, etcdURL); err != nil {
+	if err = c.startAPIServer(ctx, etcdURL); err != nil {
 		return err
 	}
 	controllers, err := c.run("kube-controller-manager", c.opts.Binaries.KubeControllerManager,
@@ -48,11 +48,11 @@ func (c *Cluster) startControlPlane(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	return c.await(ctx, scheduler, func(context.Context) error { return dial(nodeIP + ":10259") })
+	return c.await(ctx, scheduler, func(ctx context.Context) error { return dial(ctx, nodeIP+":10259") })
 }
 
 func (c *Cluster) startEtcd(ctx context.Context) (url string, err error) {
-	client, peer, err := twoFreePorts()
+	client, peer, err := twoFreePorts(ctx)
 	if err != nil {
 		return "", fmt.Errorf("start etcd: %w", err)
 	}
@@ -132,8 +132,8 @@ func (c *Cluster) nodeReady(ctx context.Context) error {
 	return errors.New("node: it has not reported yet")
 }
 
-func dial(addr string) error {
-	conn, err := net.Dial("tcp", addr)
+func dial(ctx context.Context, addr string) error {
+	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
 	if err != nil {
 		return err
 	}
@@ -141,13 +141,14 @@ func dial(addr string) error {
 }
 
 // twoFreePorts returns two loopback addresses that nobody listens on.
-func twoFreePorts() (first, second string, err error) {
-	a, err := net.Listen("tcp", "127.0.0.1:0")
+func twoFreePorts(ctx context.Context) (first, second string, err error) {
+	var lc net.ListenConfig
+	a, err := lc.Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return "", "", err
 	}
 	// Both are open at the same time, or they could be one.
-	b, err := net.Listen("tcp", "127.0.0.1:0")
+	b, err := lc.Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return "", "", errors.Join(err, a.Close())
 	}

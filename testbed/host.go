@@ -224,9 +224,10 @@ func lockFile(ctx context.Context, path string) (unlock func(), err error) {
 	}
 }
 
-// command runs a short program and returns what it said when it failed.
+// command runs a short program and returns what it said when it failed. It takes
+// no context: what it does must also be done after a cancel.
 func command(program string, args ...string) error {
-	out, err := exec.Command(program, args...).CombinedOutput()
+	out, err := exec.CommandContext(context.Background(), program, args...).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("%s %s: %w: %s", program, strings.Join(args, " "), err, bytes.TrimSpace(out))
 	}

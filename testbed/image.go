@@ -39,21 +39,20 @@ func (c *Cluster) image(ctx context.Context, name, binaryPath string, entrypoint
 	}
 	defer func() { err = errors.Join(err, os.Remove(f.Name())) }()
 	err = writeImage(f, name, binaryPath, entrypoint)
-	if err := errors.Join(err, f.Close()); err != nil {
+	if err = errors.Join(err, f.Close()); err != nil {
 		return err
 	}
-	_, err = c.ctr(ctx, "images", "import", f.Name())
-	return err
+	return c.ctr(ctx, "images", "import", f.Name())
 }
 
 // ctr runs containerd's own client in the namespace that kubelet uses.
-func (c *Cluster) ctr(ctx context.Context, args ...string) (string, error) {
+func (c *Cluster) ctr(ctx context.Context, args ...string) error {
 	args = append([]string{"--address", c.containerdSocket(), "--namespace", "k8s.io"}, args...)
 	out, err := exec.CommandContext(ctx, "ctr", args...).CombinedOutput()
 	if err != nil {
-		return "", fmt.Errorf("ctr %s: %w: %s", strings.Join(args[4:], " "), err, lastLines(out, 5))
+		return fmt.Errorf("ctr %s: %w: %s", strings.Join(args[4:], " "), err, lastLines(out, 5))
 	}
-	return string(out), nil
+	return nil
 }
 
 // writeImage writes an archive as docker save does: a manifest, a configuration

@@ -1,6 +1,7 @@
 package testbed
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os/exec"
@@ -27,7 +28,7 @@ func iptablesFamilies() []string { return []string{"iptables", "ip6tables"} }
 
 // readIptables lists all chains and rules of one family.
 func readIptables(family string) ([]chain, []rule, error) {
-	out, err := exec.Command(family + "-save").Output()
+	out, err := exec.CommandContext(context.Background(), family+"-save").Output()
 	if err != nil {
 		return nil, nil, fmt.Errorf("list rules: %s-save: %w", family, err)
 	}

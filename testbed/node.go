@@ -103,8 +103,7 @@ func (c *Cluster) cniConfig() string {
 // awaitContainerd waits for the runtime and gives it the testbed's two images.
 func (c *Cluster) awaitContainerd(ctx context.Context, p *process) error {
 	if err := c.await(ctx, p, func(ctx context.Context) error {
-		_, err := c.ctr(ctx, "version")
-		return err
+		return c.ctr(ctx, "version")
 	}); err != nil {
 		return err
 	}

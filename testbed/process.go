@@ -48,7 +48,7 @@ func (c *Cluster) spawn(name string, log *os.File, program string, args []string
 	defer log.Close()
 	p := &process{
 		name:    name,
-		cmd:     exec.Command(program, args...),
+		cmd:     exec.CommandContext(context.Background(), program, args...), // It outlives Start.
 		logPath: log.Name(),
 		begin:   time.Now(),
 		done:    make(chan struct{}),
@@ -133,10 +133,12 @@ func withoutProxy(env []string) []string {
 // await probes a server until it is ready, has ended, or two minutes are over.
 func (c *Cluster) await(ctx context.Context, p *process, probe func(context.Context) error) error {
 	p.ready = probe
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
-	defer cancel()
+	patience := time.After(2 * time.Minute)
 	for {
-		err := probe(ctx)
+		// A server that takes a connection and says nothing is not ready either.
+		short, cancel := context.WithTimeout(ctx, 10*time.Second)
+		err := probe(short)
+		cancel()
 		if err == nil {
 			c.progress(p.name+" ready", p.begin)
 			return nil
@@ -145,6 +147,8 @@ func (c *Cluster) await(ctx context.Context, p *process, probe func(context.Cont
 		case <-p.done:
 			return fmt.Errorf("start %s: it ended (%w); the end of its log:\n%s", p.name, p.exit(), p.tail())
 		case <-ctx.Done():
+			return fmt.Errorf("start %s: %w", p.name, ctx.Err())
+		case <-patience:
 			return fmt.Errorf("start %s: not ready (%w); the end of its log:\n%s", p.name, err, p.tail())
 		case <-time.After(100 * time.Millisecond):
 		}
@@ -233,7 +237,7 @@ func (p *process) tail() string {
 		return err.Error()
 	}
 	defer f.Close()
-	if end, err := f.Seek(0, io.SeekEnd); err == nil {
+	if end, seekErr := f.Seek(0, io.SeekEnd); seekErr == nil {
 		_, _ = f.Seek(max(0, end-most), io.SeekStart)
 	}
 	text, err := io.ReadAll(io.LimitReader(f, most))
@@ -256,7 +260,7 @@ func (c *Cluster) startReaper() {
 	if c.opts.Binaries.Reaper == "" {
 		return
 	}
-	cmd := exec.Command(c.opts.Binaries.Reaper, "reap")
+	cmd := exec.CommandContext(context.Background(), c.opts.Binaries.Reaper, "reap")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	stdin, err := cmd.StdinPipe()
 	if err == nil {
