@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"net"
+	"net/http"
 	"net/url"
 	"syscall"
 )
@@ -46,7 +47,7 @@ func reasonOf(err error) string {
 	if errors.Is(err, syscall.ECONNREFUSED) {
 		return reasonRefused
 	}
-	if isTLS(err) {
+	if isTLS(err) || errors.Is(err, http.ErrSchemeMismatch) {
 		return reasonTLS
 	}
 	return reasonNetwork
