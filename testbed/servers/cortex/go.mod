@@ -1,3 +1,7 @@
+// This module builds Cortex, so that its requirements stay out of Ingot's go.mod.
+// The requirements, replacements and exclusions are those of Cortex' own go.mod:
+// versions that "go mod tidy" picks from scratch do not build. A replacement of a
+// dependency has no effect when another module requires it, hence the copies.
 module github.com/ingot-telemetry/ingot/testbed/servers/cortex
 
 go 1.26.0

@@ -1,3 +1,4 @@
+// This module builds etcd, so that its requirements stay out of Ingot's go.mod.
 module github.com/ingot-telemetry/ingot/testbed/servers/etcd
 
 go 1.26.0

@@ -1,3 +1,7 @@
+// This module builds Kubernetes' servers, so that their requirements stay out of
+// Ingot's go.mod. The requirements are those of k8s.io/kubernetes' own go.mod, and
+// every staging module, which that one replaces by a folder, is replaced by the
+// version of it that was published with the release.
 module github.com/ingot-telemetry/ingot/testbed/servers/kubernetes
 
 go 1.26.0

@@ -1,3 +1,7 @@
+// This module builds Loki, so that its requirements stay out of Ingot's go.mod.
+// The requirements and replacements are those of Loki's own go.mod, except the
+// replacement by a folder. A replacement of a dependency has no effect when another
+// module requires it, hence the copies.
 module github.com/ingot-telemetry/ingot/testbed/servers/loki
 
 go 1.26.5
