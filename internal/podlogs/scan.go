@@ -400,8 +400,8 @@ func (s *scanner) match(source, i int, h *handle, rest []string) (d *dir, err er
 			_, err := s.match(source, i, sub, rest[1:])
 			s.looked(d, h, e.name, err)
 			sub.close()
-		case len(rest) > 1:
-			d.skip(h, e.name, e.reason(skipNotDir))
+		case len(rest) > 1 && e.mode&fs.ModeSymlink != 0:
+			d.skip(h, e.name, skipSymlink)
 		}
 	}
 	return d, nil
