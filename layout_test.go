@@ -43,7 +43,9 @@ var imports = map[string]string{
 	"internal/model":          "",
 	"test/kit":                "",
 	"test/store":              "test/kit",
-	"test/demo":               "test/kit test/store",
+	"test/demo":               "test/demo/steps", // starts at once, so it builds the rest itself
+	"test/demo/show":          "test/kit test/store test/demo/steps",
+	"test/demo/steps":         "",
 	"test/app":                "test/kit test/store",
 	"test/e2e":                "test/kit testbed",
 	"testbed":                 "",
