@@ -68,7 +68,9 @@ func (w *world) connect(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.config.QPS, c.config.Burst = 1000, 1000
-	for _, p := range []*pace{&c.pods.w.pace, &c.nodes.w.pace} {
+	for _, w := range []*watcher{c.pods.w, c.nodes.w} {
+		p := &w.pace
+		w.trust = 200 * time.Millisecond
 		p.base, p.max, p.jitter = time.Millisecond, 20*time.Millisecond, func() float64 { return 0 }
 	}
 	w.Client = c
@@ -288,14 +290,16 @@ func TestGarbageInsteadOfObjectsIsCountedAndRetried(t *testing.T) {
 				return true
 			})
 			w.runPods(t)
-			await(t, "failures", func() bool {
-				return w.metric(t, "ingot_kube_failures_total") >= 3 || w.metric(t, "ingot_kube_watch_restarts_total") >= 3
-			})
-			if w.pods.Synced() {
-				t.Error("synced with garbage")
+			await(t, "failures", func() bool { return w.metric(t, "ingot_kube_failures_total") >= 3 })
+			if err := w.pods.Err(); err == nil || errors.Is(err, errNotListed) || w.pods.Synced() {
+				t.Errorf("Err = %v, synced %t; want an error about what came", err, w.pods.Synced())
 			}
 			w.server.Intercept(nil)
 			await(t, "the list", w.pods.Synced)
+			await(t, "no error", func() bool { return w.pods.Err() == nil })
+			if warned, healed := w.log.count("level=WARN"), w.log.count("recovered"); warned != 1 || healed != 1 {
+				t.Errorf("log lines: %d warnings, %d recoveries; want one each", warned, healed)
+			}
 		})
 	}
 }

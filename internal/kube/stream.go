@@ -11,7 +11,10 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 )
 
-var errClosedEarly = errors.New("the connection was closed before the API server answered")
+var (
+	errClosedEarly = errors.New("the connection was closed before the API server answered")
+	errEmpty       = errors.New("the API server ended the watch at once without an event")
+)
 
 // causeBroken is how client-go marks an event that it made itself because the stream could
 // not be read on.
@@ -25,6 +28,7 @@ type stream struct {
 	stop   chan struct{}
 	once   sync.Once
 	cancel context.CancelFunc
+	events int // seen so far, errors included
 	w      *watcher
 }
 
@@ -42,18 +46,28 @@ func (s *stream) Stop() {
 
 func (s *stream) run() {
 	opened := time.Now()
+	trusted := time.NewTimer(s.w.trust)
 	defer func() {
+		trusted.Stop()
+		lived := time.Since(opened)
+		if s.events == 0 && lived < s.w.trust && !s.stopped() {
+			_ = s.w.failed(errEmpty)
+		}
 		s.Stop()
-		s.w.pace.lasted(time.Since(opened))
+		s.w.pace.lasted(lived)
 		close(s.out)
 	}()
 	if s.first != nil && !s.pass(*s.first) {
 		return
 	}
-	s.first = nil
-	for ev := range s.in.ResultChan() {
-		if !s.pass(ev) {
-			return
+	for {
+		select {
+		case ev, ok := <-s.in.ResultChan():
+			if !ok || !s.pass(ev) {
+				return
+			}
+		case <-trusted.C:
+			s.w.recovered()
 		}
 	}
 }
@@ -66,18 +80,30 @@ func (s *stream) pass(ev watch.Event) bool {
 		if apierrors.HasStatusCause(err, causeBroken) {
 			// A broken connection is no reason to list again: as an end without an error it
 			// makes the reflector watch on from where it is.
+			s.events++
 			return false
 		}
 	} else {
 		s.w.pace.progress()
 		s.w.m.events.WithLabelValues(s.w.kind).Inc()
 		s.w.contact()
+		s.w.recovered()
 		s.w.strip(ev.Object)
 	}
+	s.events++
 	select {
 	case s.out <- ev:
 		return true
 	case <-s.stop:
+		return false
+	}
+}
+
+func (s *stream) stopped() bool {
+	select {
+	case <-s.stop:
+		return true
+	default:
 		return false
 	}
 }

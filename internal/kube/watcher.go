@@ -24,6 +24,8 @@ const (
 	// server ends a watch itself; this is for a connection whose other side is gone and that
 	// has no keep-alive of its own (HTTP/2 notices within a minute).
 	watchGrace = 30 * time.Second
+	// trustAfter is how long a watch without events is open before it counts as working.
+	trustAfter = time.Second
 )
 
 // resource is what tells the watch of one kind from that of another.
@@ -47,7 +49,9 @@ type watcher struct {
 	m       *metrics
 	pace    pace
 
-	mu     sync.Mutex // guards status and err
+	trust time.Duration // see trustAfter
+
+	mu     sync.Mutex // guards all below
 	status Status
 	err    error
 }
@@ -65,6 +69,7 @@ func newWatcher(r resource, connect func() (rest.Interface, error), log *slog.Lo
 		log:      log.With("kind", r.kind),
 		m:        m,
 		pace:     newPace(),
+		trust:    trustAfter,
 		status:   Status{Kind: r.kind, Selector: r.selector},
 	}
 }
@@ -75,14 +80,24 @@ func (w *watcher) run(ctx context.Context, store cache.ReflectorStore) error {
 	defer w.set(func(s *Status) { s.Running = false })
 	quiet := logr.FromSlogHandler(debugOnly{w.log.Handler()})
 	rctx := klog.NewContext(ctx, quiet)
-	var lists sync.WaitGroup
-	defer lists.Wait()
+	// The reflector lists on a goroutine of its own, without a context, and does not wait for
+	// it. Here a list has the context of run, and none goes on or begins after run.
+	var (
+		listing sync.RWMutex // guards over; read-locked by lists
+		over    bool
+	)
+	defer func() {
+		listing.Lock()
+		over = true
+		listing.Unlock()
+	}()
 	lw := &cache.ListWatch{
-		// The reflector lists without a context and goes away when its own one ends, so this
-		// uses the context of run.
 		ListWithContextFunc: func(_ context.Context, o metav1.ListOptions) (runtime.Object, error) {
-			lists.Add(1)
-			defer lists.Done()
+			listing.RLock()
+			defer listing.RUnlock()
+			if over {
+				return nil, ctx.Err()
+			}
 			return w.list(rctx, o)
 		},
 		WatchFuncWithContext: func(_ context.Context, o metav1.ListOptions) (watch.Interface, error) {
@@ -124,6 +139,7 @@ func (w *watcher) list(ctx context.Context, opts metav1.ListOptions) (runtime.Ob
 	}
 	w.pace.undo()
 	w.contact()
+	w.recovered()
 	return obj, nil
 }
 
@@ -232,12 +248,10 @@ func (w *watcher) failed(err error) error {
 	return err
 }
 
-// opened takes note of a watch that the API server has accepted.
+// opened takes note of a watch that the API server has accepted. That alone does not end an
+// error: a proxy with a login page accepts everything.
 func (w *watcher) opened() {
 	w.mu.Lock()
-	since := w.status.ErrorSince
-	recovered := w.err != nil
-	w.err, w.status.ErrorSince = nil, time.Time{}
 	again := !w.status.LastContact.IsZero()
 	if again {
 		w.status.Restarts++
@@ -246,10 +260,18 @@ func (w *watcher) opened() {
 	if again {
 		w.m.restarts.WithLabelValues(w.kind).Inc()
 	}
-	if recovered {
+	w.contact()
+}
+
+// recovered ends an error.
+func (w *watcher) recovered() {
+	w.mu.Lock()
+	failing, since := w.err != nil, w.status.ErrorSince
+	w.err, w.status.ErrorSince = nil, time.Time{}
+	w.mu.Unlock()
+	if failing {
 		w.log.Info("watch of the API server recovered", "duration", time.Since(since).Round(time.Millisecond))
 	}
-	w.contact()
 }
 
 // contact takes note of a sign of life.

@@ -15,8 +15,11 @@ import (
 // ServeHTTP answers one request. A test needs it only to put one server in the place of another.
 func (k *Kube) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	k.mu.Lock()
-	intercept, token := k.intercept, k.token
+	intercept, token, down := k.intercept, k.token, k.srv == nil
 	k.mu.Unlock()
+	if down {
+		panic(http.ErrAbortHandler) // On a connection that is about to be cut.
+	}
 	if intercept != nil && intercept(w, r) {
 		return
 	}
