@@ -129,6 +129,9 @@ func (c *Cluster) startNode(ctx context.Context) error {
 		"--cert-dir="+c.path("pki"),
 		"--hostname-override="+c.NodeName,
 		"--node-ip="+nodeIP,
+		// The cAdvisor in kubelet looks for containerd at its usual place instead of
+		// asking; without containerd it reports pods but no containers.
+		"--containerd="+c.containerdSocket(),
 	)
 	if err != nil {
 		return err

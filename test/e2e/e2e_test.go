@@ -18,6 +18,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -123,6 +124,28 @@ func TestKubeletRotatesLogs(t *testing.T) {
 			err = errors.New("no rotated file")
 		}
 		return err
+	})
+}
+
+// TestKubeletServesContainerMetrics claims that cAdvisor sees containers, not
+// only the cgroups of pods, and the pods' network devices.
+func TestKubeletServesContainerMetrics(t *testing.T) {
+	startWorkload(t, "measured", "-run=measured", "-rate=100")
+	eventually(t, time.Minute, func() error {
+		text, err := cluster.Kubectl(t.Context(), "get", "--raw", "/api/v1/nodes/"+cluster.NodeName+"/proxy/metrics/cadvisor")
+		if err != nil {
+			return err
+		}
+		for _, want := range []string{
+			`(?m)^container_cpu_usage_seconds_total\{container="workload",.*image="docker.io/testbed/workload:1",.*namespace="default",pod="measured"\} \S+ \d{13}$`,
+			`(?m)^container_memory_working_set_bytes\{container="workload",.*pod="measured"`,
+			`(?m)^container_network_receive_bytes_total\{.*interface="eth0",.*pod="measured"`,
+		} {
+			if !regexp.MustCompile(want).MatchString(text) {
+				return fmt.Errorf("no series like %s", want)
+			}
+		}
+		return nil
 	})
 }
 
