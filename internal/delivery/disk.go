@@ -138,7 +138,7 @@ func (d *disk) write(e *entry) (*segment, record, error) {
 	}
 	d.makeRoom(need)
 	if d.q.active == nil {
-		if err := d.begin(e.seq); err != nil {
+		if err := d.begin(); err != nil {
 			return nil, record{}, err
 		}
 	}
@@ -163,20 +163,21 @@ func (d *disk) segmentSize() int64 {
 	return min(max(int64(d.q.cfg.MaxBytes)/segmentsPerCap, minSegmentBytes), maxSegmentBytes)
 }
 
-// begin starts a new segment whose first record will be seq.
-func (d *disk) begin(seq uint64) error {
-	path := filepath.Join(d.q.dir, segmentName(seq))
+// begin starts a new segment.
+func (d *disk) begin() error {
+	base := d.q.takeSeq()
+	path := filepath.Join(d.q.dir, segmentName(base))
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return fmt.Errorf("create a segment: %w", err)
 	}
-	if _, err = d.q.files.writeAt(f, appendSegmentHeader(nil, seq, time.Now()), 0); err != nil {
+	if _, err = d.q.files.writeAt(f, appendSegmentHeader(nil, base, time.Now()), 0); err != nil {
 		f.Close()
 		_ = os.Remove(path) // Best effort: it is empty, and a start removes it.
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	d.file, d.created, d.unsynced = f, true, true
-	s := &segment{base: seq, path: path, size: segmentHeaderSize, off: segmentHeaderSize, end: segmentHeaderSize, last: seq}
+	s := &segment{base: base, path: path, size: segmentHeaderSize, off: segmentHeaderSize, end: segmentHeaderSize}
 	d.q.mu.Lock()
 	defer d.q.mu.Unlock()
 	d.q.active = s
@@ -345,9 +346,6 @@ func (d *disk) sync() {
 		if err != nil {
 			d.seal(false)
 			d.failed(fmt.Errorf("sync %s: %w", path, err))
-			if _, statErr := os.Stat(d.q.dir); isGone(statErr) {
-				d.closeFiles() // The directory is gone: begin anew.
-			}
 			return
 		}
 	}
@@ -388,7 +386,7 @@ func (d *disk) removeTrash() {
 // block in it.
 func (d *disk) probe() error {
 	if d.q.active == nil {
-		if err := d.begin(d.q.takeSeq()); err != nil {
+		if err := d.begin(); err != nil {
 			return err
 		}
 		d.lastWrite = time.Now()
@@ -407,9 +405,13 @@ func (d *disk) probe() error {
 	return nil
 }
 
-// failed notes an error of the disk and leaves it alone for a while.
+// failed notes an error of the disk and leaves it alone for a while. If the directory is gone
+// it is made anew then.
 func (d *disk) failed(err error) {
 	d.retryAt = time.Now().Add(diskPause)
+	if _, statErr := os.Stat(d.q.dir); isGone(statErr) {
+		d.closeFiles()
+	}
 	d.q.degraded(err)
 }
 

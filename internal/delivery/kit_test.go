@@ -264,6 +264,3 @@ func newTestMetrics() *Metrics { return NewMetrics(prometheus.NewRegistry()) }
 func failingWrite(*os.File, []byte, int64) (int, error) {
 	return 0, errors.New("no space left on the test")
 }
-
-// victim is replaced by kill_test.go.
-func victim(dir, url, mode string) {}

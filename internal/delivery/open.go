@@ -14,18 +14,16 @@ import (
 
 const segmentSuffix = ".seg"
 
-// segmentName returns the name of the segment that begins with the record seq. Names sort in
-// order of their contents.
-func segmentName(seq uint64) string { return fmt.Sprintf("%020d%s", seq, segmentSuffix) }
+// segmentName returns the file name of a segment. Names sort in order of their contents.
+func segmentName(base uint64) string { return fmt.Sprintf("%020d%s", base, segmentSuffix) }
 
-// parseSegmentName returns the sequence number of a segment's first record.
-func parseSegmentName(name string) (seq uint64, ok bool) {
+func parseSegmentName(name string) (base uint64, ok bool) {
 	digits, ok := strings.CutSuffix(name, segmentSuffix)
 	if !ok || len(digits) != 20 {
 		return 0, false
 	}
-	seq, err := strconv.ParseUint(digits, 10, 64)
-	return seq, err == nil
+	base, err := strconv.ParseUint(digits, 10, 64)
+	return base, err == nil
 }
 
 // open locks the directory and finds out what is in it, without reading bodies: a start takes

@@ -15,11 +15,12 @@ import (
 //	file header, 32 bytes: "INGOTSEG" | version u32 | base u64 | created ms i64 | crc u32
 //	record header, 40:     "IGR\x01" | length, offset, items u32 | seq u64 | time ms i64 |
 //	                       body crc u32 | header crc u32; the body follows
-//	trailer, 64 bytes:     "INGOTEND" | end of records, items, bytes, last seq u64 |
+//	trailer, 64 bytes:     "ENDINGOT" | end of records, items, bytes, last seq u64 |
 //	                       oldest, newest ms i64 | blocks u32 | crc u32
 //
-// base is the sequence number of the first record and gives the file its name. Every version
-// to come keeps the first 32 bytes, so that an older program can tell a newer file from a
+// base is the number of the segment, which its name has too. Segments and blocks are numbered
+// together, so a segment's number is unique and higher than those of all that came before.
+// Every version to come keeps the first 32 bytes, so that an older program can tell a newer file from a
 // damaged one. The trailer exists in finished files only and spares reading them at a start.
 //
 // The header of a record carries its own offset, and base goes into its checksum: what looks
@@ -30,7 +31,7 @@ const (
 	segmentVersion = 1
 	segmentMagic   = "INGOTSEG"
 	recordMagic    = "IGR\x01"
-	trailerMagic   = "INGOTEND"
+	trailerMagic   = "ENDINGOT"
 
 	segmentHeaderSize = 32
 	recordHeaderSize  = 40

@@ -196,7 +196,7 @@ func (q *Queue) returnTrash(paths []string) {
 	q.index.trash = append(paths, q.index.trash...)
 }
 
-// takeSeq returns a sequence number for a segment that has no block yet.
+// takeSeq returns the number of a new segment.
 func (q *Queue) takeSeq() uint64 {
 	q.mu.Lock()
 	defer q.mu.Unlock()

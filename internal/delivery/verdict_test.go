@@ -90,8 +90,12 @@ func TestErrorsSayWhatIsWrongButNotTheURL(t *testing.T) {
 	}}
 	f := func(url string, rt http.RoundTripper, want string) {
 		t.Helper()
+		timeout := 10 * time.Second
+		if strings.Contains(want, "200ms") {
+			timeout = 200 * time.Millisecond
+		}
 		url = strings.Replace(url, "://", "://user:hunter2@", 1) + "/?token=hunter3"
-		q := New(Config{}, "", logger(t), newTestMetrics(), Endpoint{Name: "test", URL: url, Client: &http.Client{Transport: rt}, Timeout: 200 * time.Millisecond})
+		q := New(Config{}, "", logger(t), newTestMetrics(), Endpoint{Name: "test", URL: url, Client: &http.Client{Transport: rt}, Timeout: timeout})
 		r := q.post(t.Context(), &job{body: []byte("block 1 ")})
 		if r.verdict != retryLater || !strings.HasPrefix(r.text, want) {
 			t.Errorf("post to %s = %+v, want a retry with a text that begins %q", url, r, want)

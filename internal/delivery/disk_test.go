@@ -1,0 +1,723 @@
+package delivery
+
+import (
+	"encoding/binary"
+	"errors"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// fill leaves the blocks from to to in a directory, as a stop without an endpoint does.
+func fill(t *testing.T, cfg Config, dir string, from, to, size int) Status {
+	t.Helper()
+	var s Status
+	synctest.Test(t, func(t *testing.T) {
+		b := &backend{}
+		b.set(refuse)
+		q := start(t, newQueue(t, cfg, dir, b))
+		synctest.Wait()
+		put(t, q.Queue, from, to, size)
+		synctest.Wait()
+		s = q.shutdown()
+	})
+	return s
+}
+
+// drain runs a queue on a directory until it holds nothing and returns what was sent.
+func drain(t *testing.T, cfg Config, dir string) ([]int, Status) {
+	t.Helper()
+	b := &backend{}
+	var s Status
+	synctest.Test(t, func(t *testing.T) {
+		q := start(t, newQueue(t, cfg, dir, b))
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		s = q.shutdown()
+	})
+	return b.accepted(), s
+}
+
+func TestQueueKeepsOrderAcrossRestart(t *testing.T) {
+	dir := t.TempDir()
+	for i := range 4 {
+		if s := fill(t, testConfig(), dir, i*25, i*25+25, 2000); s.Disk.Blocks != int64(i*25+25) {
+			t.Fatalf("run %d: %d blocks on disk, want %d", i, s.Disk.Blocks, i*25+25)
+		}
+	}
+	got, s := drain(t, testConfig(), dir)
+	if diff := cmp.Diff(numbers(0, 100), got); diff != "" {
+		t.Errorf("sent (-want +got):\n%s", diff)
+	}
+	if s.Restored.Blocks != 100 || s.Sent.Blocks != 100 || s.CorruptRecords != 0 || s.SkippedFiles != 0 {
+		t.Errorf("Status = %+v, want 100 restored and sent", s)
+	}
+	if got := segments(t, dir); len(got) > 0 {
+		t.Errorf("segments at the end: %v, want none", got)
+	}
+	if got, _ := drain(t, testConfig(), dir); len(got) > 0 {
+		t.Errorf("a further start sends %v again", got)
+	}
+	for _, name := range files(t, dir) {
+		if info, err := os.Stat(name); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s has mode %v (%v), want 0600", name, info.Mode(), err)
+		}
+	}
+}
+
+func TestRestartInTheMiddleOfDrainingRepeatsNothing(t *testing.T) {
+	dir := t.TempDir()
+	fill(t, testConfig(), dir, 0, 100, 2000)
+	var sent []int
+	for len(sent) < 100 {
+		before := len(sent)
+		synctest.Test(t, func(t *testing.T) {
+			b := &backend{}
+			b.set(func(r request) (*http.Response, error) {
+				if len(b.accepted()) == 7 { // Then it is away, so that the stop does not drain.
+					return refuse(r)
+				}
+				return respond(200, ""), nil
+			})
+			q := start(t, newQueue(t, testConfig(), dir, b))
+			time.Sleep(time.Second)
+			synctest.Wait()
+			q.shutdown()
+			sent = append(sent, b.accepted()...)
+		})
+		if len(sent) == before {
+			t.Fatalf("no progress after %d blocks", before)
+		}
+	}
+	if diff := cmp.Diff(numbers(0, 100), sent); diff != "" {
+		t.Errorf("sent over all runs (-want +got):\n%s", diff)
+	}
+}
+
+func TestLiveBlocksComeAfterTheBacklog(t *testing.T) {
+	dir := t.TempDir()
+	fill(t, testConfig(), dir, 0, 50, 2000)
+	synctest.Test(t, func(t *testing.T) {
+		b := &backend{}
+		b.set(func(request) (*http.Response, error) {
+			time.Sleep(50 * time.Millisecond)
+			return respond(200, ""), nil
+		})
+		q := newQueue(t, testConfig(), dir, b)
+		put(t, q, 50, 60, 100) // Before Run, as happens at a start.
+		r := start(t, q)
+		for id := 60; id < 100; id++ {
+			put(t, q, id, id+1, 100)
+			time.Sleep(70 * time.Millisecond)
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if diff := cmp.Diff(numbers(0, 100), b.accepted()); diff != "" {
+			t.Errorf("sent (-want +got):\n%s", diff)
+		}
+		if s := r.shutdown(); s.Disk.Blocks+s.Memory.Blocks != 0 {
+			t.Errorf("Status = %+v, want everything sent", s)
+		}
+	})
+}
+
+func TestCapDropsTheOldestAndCountsThem(t *testing.T) {
+	dir := t.TempDir()
+	cfg := testConfig()
+	cfg.MaxBytes = 1 << 20
+	s := fill(t, cfg, dir, 0, 300, 10_000)
+	if s.DiskBytes > 1<<20 {
+		t.Errorf("%d bytes on disk, over the cap", s.DiskBytes)
+	}
+	var size int64
+	for _, name := range files(t, dir) {
+		info, err := os.Stat(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		size += info.Size()
+	}
+	if size > 1<<20+2*cursorDistance {
+		t.Errorf("the directory has %d bytes, over the cap", size)
+	}
+	kept := int(s.Disk.Blocks)
+	if dropped := s.Dropped[dropQueueFull].Blocks; dropped+s.Disk.Blocks != 300 || kept < 90 {
+		t.Errorf("%d dropped, %d kept, want together 300 and at least 90 kept", dropped, kept)
+	}
+	got, _ := drain(t, cfg, dir)
+	if diff := cmp.Diff(numbers(300-kept, 300), got); diff != "" {
+		t.Errorf("sent after the restart (-want +got), want the newest:\n%s", diff)
+	}
+}
+
+func TestCapSparesTheBlockInFlight(t *testing.T) {
+	dir := t.TempDir()
+	cfg := testConfig()
+	cfg.MaxBytes = 1 << 20
+	fill(t, cfg, dir, 0, 90, 10_000)
+	synctest.Test(t, func(t *testing.T) {
+		b := &backend{}
+		b.set(func(r request) (*http.Response, error) {
+			if r.id == 0 {
+				time.Sleep(20 * time.Second)
+			}
+			return respond(200, ""), nil
+		})
+		q := start(t, newQueue(t, cfg, dir, b))
+		synctest.Wait()
+		put(t, q.Queue, 90, 200, 10_000)
+		synctest.Wait()
+		s := balanced(t, q.Queue)
+		if s.Dropped[dropQueueFull].Blocks < 90 {
+			t.Fatalf("only %+v dropped", s.Dropped)
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		got := b.accepted()
+		want := append([]int{0}, numbers(200-len(got)+1, 200)...)
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("sent (-want +got), want the one in flight and the newest:\n%s", diff)
+		}
+		q.shutdown()
+	})
+}
+
+func TestBlocksOverTheAgeAreDropped(t *testing.T) {
+	dir := t.TempDir()
+	cfg := testConfig()
+	synctest.Test(t, func(t *testing.T) {
+		b := &backend{}
+		b.set(refuse)
+		q := start(t, newQueue(t, cfg, dir, b))
+		synctest.Wait()
+		put(t, q.Queue, 0, 10, 100)
+		time.Sleep(24 * time.Hour)
+		put(t, q.Queue, 10, 20, 100)
+		time.Sleep(24*time.Hour + 2*time.Minute) // The first ten go one by one, when their turn comes.
+		synctest.Wait()
+		if s := balanced(t, q.Queue); s.Dropped[dropTooOld].Blocks != 10 || s.Disk.Blocks != 10 {
+			t.Errorf("dropped %v, %d left, want ten of each", s.Dropped, s.Disk.Blocks)
+		}
+		time.Sleep(24 * time.Hour) // The rest goes as a segment.
+		synctest.Wait()
+		if s := balanced(t, q.Queue); s.Dropped[dropTooOld].Blocks != 20 || s.OldestAgeSeconds != 0 {
+			t.Errorf("dropped %v, oldest %f s, want all", s.Dropped, s.OldestAgeSeconds)
+		}
+		if got := segments(t, dir); len(got) > 0 {
+			t.Errorf("segments: %v, want none", got)
+		}
+		q.shutdown()
+	})
+}
+
+func TestSecondProcessGetsAClearError(t *testing.T) {
+	dir := t.TempDir()
+	first := start(t, newQueue(t, testConfig(), dir, &backend{}))
+	eventually(t, "the first queue opens", func() bool {
+		first.mu.Lock()
+		defer first.mu.Unlock()
+		return first.diskReady
+	})
+	err := newQueue(t, testConfig(), dir, &backend{}).Run(t.Context())
+	if !errors.Is(err, errInUse) || !strings.Contains(err.Error(), dir) {
+		t.Errorf("Run of a second queue = %v, want errInUse with the directory", err)
+	}
+	first.shutdown()
+	third := start(t, newQueue(t, testConfig(), dir, &backend{}))
+	third.shutdown()
+}
+
+func TestForeignDamagedAndNewerFilesAreSkipped(t *testing.T) {
+	dir := t.TempDir()
+	fill(t, testConfig(), dir, 0, 10, 1000)
+	fill(t, testConfig(), dir, 10, 20, 1000)
+	segs := segments(t, dir)
+	if len(segs) != 2 {
+		t.Fatalf("segments: %v, want 2", segs)
+	}
+	write := func(name string, b []byte) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	newer := appendSegmentHeader(nil, 999, time.Now())
+	binary.LittleEndian.PutUint32(newer[8:], segmentVersion+1)
+	binary.LittleEndian.PutUint32(newer[segmentHeaderSize-4:], checksum(newer[:segmentHeaderSize-4]))
+	newer = append(newer, "what only the future understands"...)
+	kept := []string{
+		write("notes.txt", []byte("hello")),
+		write("1.seg", nil),
+		write("99999999999999999999.seg", []byte("x")), // More than 64 bits.
+		write(segmentName(5), []byte(strings.Repeat("not a segment ", 100))),
+		write(segmentName(999), newer),
+	}
+	write(segmentName(6), nil)
+	if err := os.Mkdir(filepath.Join(dir, segmentName(7)), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	got, s := drain(t, testConfig(), dir)
+	if diff := cmp.Diff(numbers(0, 20), got); diff != "" {
+		t.Errorf("sent (-want +got):\n%s", diff)
+	}
+	if s.SkippedFiles != 6 {
+		t.Errorf("%d files skipped, want 6", s.SkippedFiles)
+	}
+	for _, path := range kept {
+		if _, err := os.Stat(path); err != nil {
+			t.Errorf("a file that is not ours is gone: %v", err)
+		}
+	}
+	if b, err := os.ReadFile(filepath.Join(dir, segmentName(999))); err != nil || string(b) != string(newer) {
+		t.Errorf("the newer file was changed: %v", err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, segmentName(6))); !isGone(err) {
+		t.Errorf("the empty segment is still there: %v", err)
+	}
+}
+
+func TestMissingSegmentAndGapDoNotBlock(t *testing.T) {
+	dir := t.TempDir()
+	for i := range 3 {
+		fill(t, testConfig(), dir, i*10, i*10+10, 1000)
+	}
+	if err := os.Remove(segments(t, dir)[1]); err != nil {
+		t.Fatal(err)
+	}
+	got, s := drain(t, testConfig(), dir)
+	want := append(numbers(0, 10), numbers(20, 30)...)
+	if diff := cmp.Diff(want, got); diff != "" || s.Restored.Blocks != 20 {
+		t.Errorf("sent (-want +got):\n%s", diff)
+	}
+}
+
+func TestLostCursorRepeatsButLosesNothing(t *testing.T) {
+	dir := t.TempDir()
+	fill(t, testConfig(), dir, 0, 20, 1000)
+	synctest.Test(t, func(t *testing.T) { // Deliver a few, so that there is a cursor.
+		b := &backend{}
+		b.set(func(r request) (*http.Response, error) {
+			if r.id == 5 {
+				return refuse(r)
+			}
+			return respond(200, ""), nil
+		})
+		q := start(t, newQueue(t, testConfig(), dir, b))
+		time.Sleep(time.Second)
+		q.shutdown()
+	})
+	if err := os.Remove(filepath.Join(dir, cursorName)); err != nil {
+		t.Fatal(err)
+	}
+	if got, _ := drain(t, testConfig(), dir); !slices.Equal(got, numbers(0, 20)) {
+		t.Errorf("sent %v, want all 20 from the oldest on", got)
+	}
+}
+
+func TestDamageOnDiskLosesOnlyWhatItHits(t *testing.T) {
+	for name, offset := range map[string]int64{"header": 5, "body": recordHeaderSize + 9} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			fill(t, testConfig(), dir, 0, 10, 1000)
+			path := segments(t, dir)[0]
+			f, err := os.OpenFile(path, os.O_RDWR, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := f.WriteAt([]byte{0xff, 0xff}, segmentHeaderSize+3*(recordHeaderSize+1000)+offset); err != nil {
+				t.Fatal(err)
+			}
+			f.Close()
+			got, s := drain(t, testConfig(), dir)
+			want := append(numbers(0, 3), numbers(4, 10)...)
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("sent (-want +got):\n%s", diff)
+			}
+			if lost := s.Dropped[dropCorrupt]; s.CorruptRecords != 1 || lost.Blocks != 1 || lost.Items != 4 {
+				t.Errorf("%d corrupt, dropped %+v, want one block with 4 items", s.CorruptRecords, s.Dropped)
+			}
+		})
+	}
+}
+
+func TestSegmentThatVanishesWhileRunningIsCounted(t *testing.T) {
+	dir := t.TempDir()
+	for i := range 3 {
+		fill(t, testConfig(), dir, i*10, i*10+10, 1000)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		b := &backend{}
+		b.set(refuse)
+		q := start(t, newQueue(t, testConfig(), dir, b))
+		synctest.Wait()
+		if err := os.Remove(segments(t, dir)[1]); err != nil {
+			t.Fatal(err)
+		}
+		b.set(nil)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		s := q.shutdown()
+		want := append(numbers(0, 10), numbers(20, 30)...)
+		if diff := cmp.Diff(want, b.accepted()); diff != "" || s.Dropped[dropCorrupt].Blocks != 10 {
+			t.Errorf("dropped %v, sent (-want +got):\n%s", s.Dropped, diff)
+		}
+	})
+}
+
+// degradation runs a queue on a disk that breaks and heals, with the endpoint up or away.
+func degradation(t *testing.T, away bool, setup, spoil, mend func(q *Queue)) {
+	t.Helper()
+	b := &backend{}
+	b.set(refuse)
+	q := newQueue(t, testConfig(), t.TempDir(), b)
+	setup(q)
+	r := start(t, q)
+	synctest.Wait()
+	put(t, q, 0, 10, 1000)
+	synctest.Wait()
+	spoil(q)
+	if !away {
+		b.set(nil)
+	}
+	put(t, q, 10, 20, 1000)
+	time.Sleep(90 * time.Second)
+	synctest.Wait()
+	s := balanced(t, q)
+	if away && (s.Memory.Blocks != 10 || s.DiskError == "" || s.DiskErrors == 0 || s.State != StateRetrying) {
+		t.Errorf("while broken: %+v, want 10 blocks in memory and the error", s)
+	}
+	if !away {
+		if !slices.Equal(b.accepted(), numbers(0, 20)) {
+			t.Errorf("while broken with the endpoint up: sent %v, want all", b.accepted())
+		}
+	}
+	mend(q)
+	put(t, q, 20, 30, 1000)
+	time.Sleep(10 * time.Second)
+	synctest.Wait()
+	s = balanced(t, q)
+	if away && (s.DiskError != "" || s.Disk.Blocks != 30) {
+		t.Errorf("after 10 s healed: %+v, want all 30 on disk", s)
+	}
+	b.set(nil)
+	time.Sleep(2 * time.Minute)
+	synctest.Wait()
+	if diff := cmp.Diff(numbers(0, 30), b.accepted()); diff != "" {
+		t.Errorf("sent (-want +got):\n%s", diff)
+	}
+	if s := r.shutdown(); s.DiskError != "" || s.State != StateOK || len(s.Dropped) > 0 {
+		t.Errorf("at the end %+v, want ok and nothing dropped", s)
+	}
+}
+
+func TestFullDiskIsBypassedAndHeals(t *testing.T) {
+	for _, away := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			var full bool // guarded by the queue's lock
+			spoil := func(q *Queue) { q.mu.Lock(); full = true; q.mu.Unlock() }
+			mend := func(q *Queue) { q.mu.Lock(); full = false; q.mu.Unlock() }
+			setup := func(q *Queue) {
+				q.files.writeAt = func(f *os.File, b []byte, at int64) (int, error) {
+					q.mu.Lock()
+					defer q.mu.Unlock()
+					if full && len(b) > 100 { // A full disk takes some bytes more.
+						n, _ := f.WriteAt(b[:50], at)
+						return n, syscall.ENOSPC
+					}
+					return f.WriteAt(b, at)
+				}
+			}
+			degradation(t, away, setup, spoil, mend)
+		})
+	}
+}
+
+func TestFailingSyncSealsTheSegmentAndHeals(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		b := &backend{}
+		b.set(refuse)
+		q := newQueue(t, testConfig(), dir, b)
+		broken := true
+		q.files.sync = func(f *os.File) error {
+			q.mu.Lock()
+			defer q.mu.Unlock()
+			if broken {
+				return syscall.EIO
+			}
+			return syncFile(f)
+		}
+		r := start(t, q)
+		synctest.Wait()
+		put(t, q, 0, 5, 1000)
+		time.Sleep(1500 * time.Millisecond)
+		synctest.Wait()
+		if s := balanced(t, q); s.DiskErrors == 0 || !strings.Contains(s.DiskError, "input/output error") {
+			t.Errorf("Status = %+v, want the error of the sync", s)
+		}
+		q.mu.Lock()
+		broken = false
+		q.mu.Unlock()
+		put(t, q, 5, 10, 1000)
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		if s := balanced(t, q); s.DiskError != "" || s.Disk.Blocks != 10 || len(segments(t, dir)) != 2 {
+			t.Errorf("%d blocks in %d segments, error %q, want 10 in 2: the file is not trusted again", s.Disk.Blocks, len(segments(t, dir)), s.DiskError)
+		}
+		b.set(nil)
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		if diff := cmp.Diff(numbers(0, 10), b.accepted()); diff != "" {
+			t.Errorf("sent (-want +got):\n%s", diff)
+		}
+		r.shutdown()
+	})
+}
+
+func TestUnusableDirectoryIsBypassedAndHeals(t *testing.T) {
+	for _, away := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			parent := t.TempDir()
+			blocker := filepath.Join(parent, "queues")
+			if err := os.WriteFile(blocker, nil, 0o600); err != nil { // A file where a directory should be.
+				t.Fatal(err)
+			}
+			b := &backend{}
+			q := newQueue(t, testConfig(), filepath.Join(blocker, "test"), b)
+			if away {
+				b.set(refuse)
+			}
+			r := start(t, q)
+			put(t, q, 0, 10, 1000)
+			time.Sleep(20 * time.Second)
+			synctest.Wait()
+			s := balanced(t, q)
+			if s.DiskError == "" || away != (s.Memory.Blocks == 10) {
+				t.Errorf("away %v: %+v", away, s)
+			}
+			if !away && s.State != StateDegraded {
+				t.Errorf("state %s, want degraded", s.State)
+			}
+			if err := os.Remove(blocker); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(10 * time.Second)
+			synctest.Wait()
+			if s := balanced(t, q); s.DiskError != "" || away && s.Disk.Blocks != 10 {
+				t.Errorf("healed: %+v", s)
+			}
+			b.set(nil)
+			time.Sleep(2 * time.Minute)
+			synctest.Wait()
+			if diff := cmp.Diff(numbers(0, 10), b.accepted()); diff != "" {
+				t.Errorf("sent (-want +got):\n%s", diff)
+			}
+			r.shutdown()
+		})
+	}
+}
+
+func TestDirectoryThatVanishesIsMadeAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := filepath.Join(t.TempDir(), "queue")
+		b := &backend{}
+		b.set(refuse)
+		q := newQueue(t, testConfig(), dir, b)
+		r := start(t, q)
+		synctest.Wait()
+		put(t, q, 0, 5, 1000)
+		synctest.Wait()
+		if err := os.RemoveAll(dir); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Second)
+		put(t, q, 5, 10, 1000)
+		time.Sleep(20 * time.Second)
+		synctest.Wait()
+		if s := balanced(t, q); s.DiskError != "" || len(segments(t, dir)) != 1 {
+			t.Errorf("20 s later: %+v, segments %v, want the new blocks on disk", s, segments(t, dir))
+		}
+		b.set(nil)
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		got := b.accepted()
+		if len(got) < 5 || !slices.Equal(got[len(got)-5:], numbers(5, 10)) {
+			t.Errorf("sent %v, want at least what came after the loss", got)
+		}
+		r.shutdown()
+	})
+}
+
+func TestDirectoryThatOpensLateComesFirst(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "queue")
+	fill(t, testConfig(), dir, 0, 10, 1000)
+	if err := os.Rename(dir, dir+".away"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(dir, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		b := &backend{}
+		b.set(func(r request) (*http.Response, error) { // In flight while the directory comes back.
+			time.Sleep(12 * time.Second)
+			return respond(500, ""), nil
+		})
+		q := newQueue(t, testConfig(), dir, b)
+		r := start(t, q)
+		put(t, q, 10, 20, 1000)
+		time.Sleep(time.Second)
+		if err := errors.Join(os.Remove(dir), os.Rename(dir+".away", dir)); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		if s := balanced(t, q); s.Restored.Blocks != 10 || s.Disk.Blocks != 10 || s.Memory.Blocks != 10 {
+			t.Errorf("with a block in flight: %+v, want 10 restored and 10 in memory", s)
+		}
+		time.Sleep(2 * time.Second)
+		b.set(nil)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if diff := cmp.Diff(numbers(0, 20), b.accepted()); diff != "" {
+			t.Errorf("sent (-want +got):\n%s", diff)
+		}
+		r.shutdown()
+	})
+}
+
+func TestMemoryIsBoundedWhileTheDiskFails(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		b := &backend{}
+		b.set(refuse)
+		q := newQueue(t, testConfig(), dir, b)
+		q.files.writeAt = failingWrite
+		r := start(t, q)
+		put(t, q, 0, 100, 1<<20)
+		synctest.Wait()
+		s := balanced(t, q)
+		if s.Memory.Bytes > memoryBehind || s.Memory.Blocks < 60 || s.Dropped[dropMemoryFull].Blocks != 100-s.Memory.Blocks {
+			t.Errorf("Status = %+v, want 64 MiB in memory and the oldest dropped", s)
+		}
+		b.set(nil)
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		got := b.accepted()
+		if !slices.Equal(got, numbers(100-len(got), 100)) {
+			t.Errorf("sent %v, want the newest in order", got)
+		}
+		r.shutdown()
+	})
+}
+
+func TestHangingDiskDoesNotHoldUpThePut(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		cfg := testConfig()
+		cfg.Durability = Always
+		b := &backend{}
+		q := newQueue(t, cfg, dir, b)
+		hang := make(chan struct{})
+		q.files.writeAt = func(f *os.File, b []byte, at int64) (int, error) {
+			<-hang
+			return f.WriteAt(b, at)
+		}
+		r := start(t, q)
+		begin := time.Now()
+		put(t, q, 0, 5, 1000)
+		if took := time.Since(begin); took > diskPatience {
+			t.Errorf("five blocks took %s with a hanging disk, want at most %s", took, diskPatience)
+		}
+		synctest.Wait()
+		if s := balanced(t, q); s.State != StateDegraded || !slices.Equal(b.accepted(), numbers(0, 5)) {
+			t.Errorf("state %s, sent %v, want degraded and everything sent from memory", s.State, b.accepted())
+		}
+		close(hang)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		put(t, q, 5, 6, 1000)
+		time.Sleep(time.Second)
+		if s := r.shutdown(); s.State != StateOK || s.Sent.Blocks != 6 || s.Disk.Blocks != 0 {
+			t.Errorf("healed: %+v, want ok and six blocks sent once", s)
+		}
+	})
+}
+
+func TestStopWithAHangingDiskTakesLessThanFiveSeconds(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		b := &backend{}
+		b.set(func(r request) (*http.Response, error) {
+			<-r.ctx.Done()
+			return nil, r.ctx.Err()
+		})
+		q := newQueue(t, testConfig(), dir, b)
+		hang := make(chan struct{})
+		q.files.writeAt = func(*os.File, []byte, int64) (int, error) {
+			<-hang
+			return 0, syscall.EIO
+		}
+		r := start(t, q)
+		put(t, q, 0, 5, 1000)
+		time.Sleep(time.Second)
+		begin := time.Now()
+		r.shutdown()
+		if took := time.Since(begin); took >= 5*time.Second {
+			t.Errorf("the stop took %s, want less than 5 s", took)
+		}
+		close(hang)
+	})
+}
+
+func TestTinyFileSystemFillsUpAndHeals(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("mounting a small file system needs root; TestFullDiskIsBypassedAndHeals has the same with injected errors")
+	}
+	dir := t.TempDir()
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=1m"); err != nil {
+		t.Skipf("mount a tmpfs: %v; TestFullDiskIsBypassedAndHeals has the same with injected errors", err)
+	}
+	defer func() {
+		if err := syscall.Unmount(dir, 0); err != nil {
+			t.Errorf("unmount: %v", err)
+		}
+	}()
+	synctest.Test(t, func(t *testing.T) {
+		b := &backend{}
+		b.set(refuse)
+		q := newQueue(t, testConfig(), filepath.Join(dir, "queue"), b)
+		r := start(t, q)
+		synctest.Wait()
+		put(t, q, 0, 100, 50_000)
+		synctest.Wait()
+		s := balanced(t, q)
+		if s.Disk.Blocks < 15 || s.Memory.Blocks < 75 || !strings.Contains(s.DiskError, "no space left") {
+			t.Errorf("full: %+v, want about a megabyte on disk and the rest in memory", s)
+		}
+		if err := syscall.Mount("tmpfs", dir, "tmpfs", syscall.MS_REMOUNT, "size=64m"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		if s := balanced(t, q); s.Disk.Blocks != 100 || s.DiskError != "" {
+			t.Errorf("with space: %+v, want all on disk", s)
+		}
+		b.set(nil)
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		if diff := cmp.Diff(numbers(0, 100), b.accepted()); diff != "" {
+			t.Errorf("sent (-want +got):\n%s", diff)
+		}
+		r.shutdown()
+	})
+}
