@@ -451,6 +451,9 @@ func TestRunReturnsSoonWhateverTheServerDoes(t *testing.T) {
 			if w.pods.Status().Running {
 				t.Error("Status says that it is running")
 			}
+			if got := w.log.count("level=WARN"); name == "watching" && got != 0 {
+				t.Errorf("warnings = %d, want none about our own end", got)
+			}
 		})
 	}
 }

@@ -26,6 +26,7 @@ type stream struct {
 	first  *watch.Event // taken from in already
 	out    chan watch.Event
 	stop   chan struct{}
+	over   <-chan struct{} // closed when the store is to stop
 	once   sync.Once
 	cancel context.CancelFunc
 	events int // seen so far, errors included
@@ -75,6 +76,9 @@ func (s *stream) run() {
 // pass hands on one event; false ends the stream.
 func (s *stream) pass(ev watch.Event) bool {
 	if ev.Type == watch.Error {
+		if s.stopped() {
+			return false // What a connection says that was closed under it.
+		}
 		err := apierrors.FromObject(ev.Object)
 		_ = s.w.failed(err)
 		if apierrors.HasStatusCause(err, causeBroken) {
@@ -99,9 +103,12 @@ func (s *stream) pass(ev watch.Event) bool {
 	}
 }
 
+// stopped tells whether the end of the watch is our own doing.
 func (s *stream) stopped() bool {
 	select {
 	case <-s.stop:
+		return true
+	case <-s.over:
 		return true
 	default:
 		return false

@@ -177,13 +177,14 @@ func (w *watcher) open(ctx context.Context, opts metav1.ListOptions) (*stream, e
 	if opts.TimeoutSeconds != nil {
 		limit += time.Duration(*opts.TimeoutSeconds) * time.Second
 	}
+	over := ctx.Done()
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	in, err := w.request(conn, &opts).Watch(ctx)
 	if err != nil {
 		cancel()
 		return nil, err
 	}
-	s := &stream{in: in, out: make(chan watch.Event), stop: make(chan struct{}), cancel: cancel, w: w}
+	s := &stream{in: in, out: make(chan watch.Event), stop: make(chan struct{}), over: over, cancel: cancel, w: w}
 	// A connection that breaks before the answer comes back as a watch that is over.
 	select {
 	case ev, ok := <-in.ResultChan():
