@@ -106,7 +106,7 @@ func FuzzLines(f *testing.F) {
 				got = append(got, string(e.Line))
 			}
 			r.entries = r.entries[:0]
-			r.spare, r.used = append(r.spare, r.used...), nil
+			r.joined = r.joined[:0]
 			if end == len(content) {
 				break
 			}

@@ -109,7 +109,7 @@ func (r *reader) record(t *tail, rec record, at int64) {
 		p.add(rec.text)
 		r.count.joined += p.n
 		r.pending -= p.n
-		r.emit(rec.t, p.buf, false, p.cut)
+		r.emit(rec.t, r.take(p), false, p.cut)
 		r.drop(p)
 	default:
 		r.emit(rec.t, rec.text, r.valid, false)
@@ -145,13 +145,23 @@ func (r *reader) giveUp(p *part) {
 	r.count.joined += p.n - 1
 	r.pending -= p.n
 	r.count.unfinished++
-	r.emit(p.t, p.buf, false, p.cut)
+	r.emit(p.t, r.take(p), false, p.cut)
 	r.drop(p)
 }
 
-// drop empties p; its buffer is in use until the turn's lines have been pushed.
+// take copies the text of an open line to where it stays until the turn has been pushed.
+// Should that space move, what was taken before stays where it was.
+func (r *reader) take(p *part) []byte {
+	start := len(r.joined)
+	r.joined = append(r.joined, p.buf...)
+	return r.joined[start:]
+}
+
+// drop empties p and frees its buffer.
 func (r *reader) drop(p *part) {
-	r.used = append(r.used, p.buf)
+	if len(r.spare) < maxSpare {
+		r.spare = append(r.spare, p.buf)
+	}
 	*p = part{holds: p.holds[:0]}
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"slices"
 	"syscall"
 	"time"
 
@@ -21,8 +20,8 @@ const (
 	// maxHold is how much of a file is read past an open line before that line is given up:
 	// it bounds what is read again after a crash.
 	maxHold = 1 << 20
-	// maxSpare bounds the buffers that are kept for joining lines.
-	maxSpare = 8
+	// maxSpare bounds the buffers that are kept for open lines, each of up to maxLine.
+	maxSpare = 4
 
 	metadataRefresh = time.Second
 	pushRetry       = time.Second
@@ -64,8 +63,9 @@ type reader struct {
 	count counts
 	// pending is the number of parts held in all files.
 	pending int
-	// spare and used are buffers for joined lines; the used ones belong to the open batch.
-	spare, used [][]byte
+	// joined is the text of the turn's joined lines, spare are buffers for open ones.
+	joined []byte
+	spare  [][]byte
 	// carry is what the next push acknowledges besides its own lines.
 	carry []mark
 }
@@ -373,7 +373,5 @@ func (r *reader) account() {
 	*n = counts{}
 	clear(r.entries)
 	r.entries = r.entries[:0]
-	r.spare = append(r.spare, r.used...)
-	r.spare = r.spare[:min(len(r.spare), maxSpare)]
-	r.used = slices.Delete(r.used, 0, len(r.used))
+	r.joined = r.joined[:0]
 }

@@ -477,3 +477,33 @@ func TestNamespacesAreChosenByAnchoredExpressions(t *testing.T) {
 	f([]string{"a.*"}, []string{"ab"}, []string{"a", "abc"})
 	f(nil, []string{"a|b", "abc"}, []string{"ab"})
 }
+
+func TestKubeletsRotationAtSpeedLosesNothing(t *testing.T) {
+	r := newRig(t)
+	dir := r.dir("web", "nginx")
+	live := filepath.Join(dir, "0.log")
+	r.start()
+	var want []string
+	for i := range 40 {
+		f := openLog(t, live)
+		fi, err := f.f.Stat()
+		if err != nil {
+			t.Fatal(err)
+		}
+		// A rotation takes the kubelet at least seconds; here it waits for the discovery.
+		eventually(t, "discovery", func() bool { return r.c.tail(idOf(fi)) != nil })
+		ids := numbered(fmt.Sprint("gen", i), 0, 2000)
+		want = append(want, ids...)
+		f.out(ids...)
+		rename(t, live, fmt.Sprintf("%s.20260102-0304%02d", live, i))
+		for j := range i { // The rest of what was rotated before is removed, read or not.
+			_ = os.Remove(fmt.Sprintf("%s.20260102-0304%02d", live, j))
+		}
+		_ = f.f.Close()
+	}
+	wantSet(t, r.sink.wait(t, len(want)), want)
+	if !slices.Equal(r.sink.texts(), want) {
+		t.Error("lines are out of order")
+	}
+	eventually(t, "closing", func() bool { return len(r.c.Status().Files) <= 1 })
+}

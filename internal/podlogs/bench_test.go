@@ -1,0 +1,137 @@
+package podlogs
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/ingot-telemetry/ingot/internal/model"
+)
+
+// discard acknowledges at once and keeps nothing.
+type discard struct{ lines int }
+
+func (d *discard) Push(_ context.Context, b *model.LogBatch) error {
+	d.lines += len(b.Streams[0].Entries)
+	b.Ack()
+	return nil
+}
+
+func benchCollector(b *testing.B, root string) (*Collector, *discard) {
+	b.Helper()
+	cfg := Config{Pods: DefaultPodConfig()}
+	cfg.Pods.Enabled, cfg.Pods.Path = true, root
+	log := slog.New(slog.DiscardHandler)
+	m := NewMetrics(prometheus.NewRegistry())
+	sink := &discard{}
+	c, err := New(cfg, log, m, nil, NewPositions(filepath.Join(b.TempDir(), "p"), "loki", log, m), sink)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return c, sink
+}
+
+// BenchmarkRead is the way of a line from the page cache to the sink.
+func BenchmarkRead(b *testing.B) {
+	run := func(name string, line func(i int) string) {
+		b.Run(name, func(b *testing.B) {
+			root := b.TempDir()
+			dir := filepath.Join(root, "shop_web-5d9c7b6f4-x2x7z_0b1c", "nginx")
+			if err := os.MkdirAll(dir, 0o755); err != nil {
+				b.Fatal(err)
+			}
+			var buf bytes.Buffer
+			for i := 0; buf.Len() < 16<<20; i++ {
+				buf.WriteString(line(i))
+			}
+			path := filepath.Join(dir, "0.log")
+			if err := os.WriteFile(path, buf.Bytes(), 0o644); err != nil {
+				b.Fatal(err)
+			}
+			c, sink := benchCollector(b, root)
+			s := newScanner(c)
+			s.scan(time.Now())
+			r := newReader(c)
+			b.SetBytes(int64(buf.Len()))
+			b.ReportAllocs()
+			for b.Loop() {
+				for r.round(b.Context()) {
+				}
+				for _, t := range c.byID {
+					t.off.Store(0)
+					t.marked, t.nextPoll = 0, time.Time{}
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(sink.lines), "ns/line")
+		})
+	}
+	const text = `10.0.7.3 - - [02/Jan/2026:03:04:05 +0000] "GET /api/v1/items/7919?page=3 HTTP/1.1" 200 3100 "-" "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML)" rt=0.013 upstream=10.1.2.3:8080 trace=9e3779b97f4a7c15 user=17 region=eu`
+	run("whole", func(i int) string { return cri("stdout", "F", fmt.Sprint(text, i)) })
+	run("stderr and zone", func(i int) string {
+		return "2026-01-02T03:04:05.123456789+02:00 stderr F " + text + "\n"
+	})
+	run("parts", func(i int) string { return cri("stdout", "FP"[i%2:i%2+1], text) })
+	run("not ASCII", func(i int) string { return cri("stdout", "F", text+"é\xff") })
+}
+
+// BenchmarkScan is one look over a node of 110 pods where nothing changes.
+func BenchmarkScan(b *testing.B) {
+	root := b.TempDir()
+	for i := range 110 {
+		for j := range 3 {
+			dir := filepath.Join(root, fmt.Sprintf("ns_pod%d_uid%d", i, i), fmt.Sprint("c", j))
+			if err := os.MkdirAll(dir, 0o755); err != nil {
+				b.Fatal(err)
+			}
+			for _, name := range []string{"0.log", "0.log.20260102-030405"} {
+				if err := os.WriteFile(filepath.Join(dir, name), []byte(cri("stdout", "F", "x")), 0o644); err != nil {
+					b.Fatal(err)
+				}
+			}
+		}
+	}
+	c, _ := benchCollector(b, root)
+	s := newScanner(c)
+	later := time.Now().Add(time.Minute)
+	s.scan(later)
+	b.ReportAllocs()
+	for b.Loop() {
+		s.scan(later)
+	}
+	if n := len(c.byID); n != 660 {
+		b.Fatalf("%d files are open, want 660", n)
+	}
+}
+
+// BenchmarkIdle is one round of the reader over 660 files without news.
+func BenchmarkIdle(b *testing.B) {
+	root := b.TempDir()
+	for i := range 660 {
+		dir := filepath.Join(root, fmt.Sprintf("ns_pod%d_uid%d", i, i), "c")
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			b.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "0.log"), []byte(cri("stdout", "F", "x")), 0o644); err != nil {
+			b.Fatal(err)
+		}
+	}
+	c, _ := benchCollector(b, root)
+	newScanner(c).scan(time.Now())
+	r := newReader(c)
+	for r.round(b.Context()) {
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		for _, t := range c.byID {
+			t.nextPoll = time.Time{}
+		}
+		r.round(b.Context())
+	}
+}
