@@ -64,16 +64,14 @@ func (l *loop) parse(s *scratch, b []byte, now int64) (y yield, err error) {
 		y.scraped++
 		row, ok := l.row(p)
 		if !ok {
-			full := limit > 0 && offered > limit
-			var dropped bool
-			if row, dropped, err = l.addRow(s, full); err != nil {
+			full := limit > 0 && offered >= limit
+			var left bool
+			if row, left, err = l.addRow(s, full); err != nil {
 				return y, err
 			}
-			if full {
-				if !dropped {
-					y.kept++
-					offered++
-				}
+			if left {
+				y.kept++
+				offered++
 				continue
 			}
 		}
@@ -127,10 +125,9 @@ func (l *loop) row(p *expfmt.Parser) (Row, bool) {
 	return l.table.Find(p.Key(), p.Type())
 }
 
-// addRow makes the labels of a line that is new, or whose TYPE has changed, and tells
-// whether relabelling dropped it. In a scrape that has failed for its number of samples it
-// leaves the table as it is.
-func (l *loop) addRow(s *scratch, full bool) (r Row, dropped bool, err error) {
+// addRow makes the labels of a line that is new, or whose TYPE has changed. When the scrape
+// is full, a line that yields a sample is one too many and left out of the table.
+func (l *loop) addRow(s *scratch, full bool) (r Row, left bool, err error) {
 	p := &s.parser
 	s.raw = p.AppendLabels(s.raw[:0])
 	typed := false
@@ -138,10 +135,10 @@ func (l *loop) addRow(s *scratch, full bool) (r Row, dropped bool, err error) {
 		typed = typed || r.Name == "le" || r.Name == "quantile"
 	}
 	ls, err := s.maker.series(s.raw, l.target, l.pool.cfg)
-	if err != nil || full {
-		return 0, ls == "", err
+	if err != nil || full && ls != "" {
+		return 0, true, err
 	}
-	return l.table.Add(p.Key(), ls, p.Type(), typed, ls != "" && l.isReport(ls)), ls == "", nil
+	return l.table.Add(p.Key(), ls, p.Type(), typed, ls != "" && l.isReport(ls)), false, nil
 }
 
 // appendStale appends a stale marker for each series that ends with this scrape and returns

@@ -27,7 +27,7 @@ type loop struct {
 
 	gone    chan struct{} // Closed by the pool when the target is not wanted any more.
 	stopped chan struct{} // Closed by run when it touches table no longer, except to retire.
-	heir    *loop         // The loop whose table this one continues, nil for a new target.
+	former  *loop         // The loop whose table this one continues, nil for a new target.
 
 	// Owned by run, by the heir once stopped is closed and adopted is set.
 	table    *Table
@@ -54,14 +54,14 @@ type state struct {
 	pushErr  error
 }
 
-func newLoop(p *pool, t *target, heir *loop) *loop {
+func newLoop(p *pool, t *target, former *loop) *loop {
 	l := &loop{
 		pool:    p,
 		target:  t,
 		log:     p.log.With("target", t.url),
 		gone:    make(chan struct{}),
 		stopped: make(chan struct{}),
-		heir:    heir,
+		former:  former,
 		table:   NewTable(),
 		state:   state{health: HealthUnknown},
 	}
@@ -91,12 +91,13 @@ func (l *loop) run(ctx context.Context) {
 // takeOver waits until the loop that had this target before is done with its last scrape
 // and continues its table. It returns false when ctx ends first.
 func (l *loop) takeOver(ctx context.Context) bool {
-	if l.heir == nil {
+	if l.former == nil {
 		return true
 	}
 	select {
-	case <-l.heir.stopped:
-		l.table, l.heir = l.heir.table, nil
+	case <-l.former.stopped:
+		l.table, l.former = l.former.table, nil
+		l.table.Resume()
 		return true
 	case <-ctx.Done():
 		return false

@@ -325,7 +325,7 @@ func TestTargetThatComesBackContinuesItsSeries(t *testing.T) {
 		time.Sleep(40 * time.Second)
 		synctest.Wait()
 		b := r.take()
-		if got, want := brief(b[0]), rep("1", "1", "1", "0", "a 2", "b stale"); got != want {
+		if got, want := brief(b[0]), rep("1", "1", "1", "1", "a 2", "b stale"); got != want {
 			t.Errorf("first batch after the return:\n got %s\nwant %s", got, want)
 		}
 		for _, batch := range b[1:] {

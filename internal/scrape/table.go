@@ -110,6 +110,10 @@ func (t *Table) Len() int {
 	return n
 }
 
+// Resume prepares the table for another loop: as for a new target in Prometheus, the next
+// scrape counts all of its lines as added.
+func (t *Table) Resume() { t.ok = t.iter + 1 }
+
 // Begin starts a scrape at now, in milliseconds, which is later than every earlier one.
 func (t *Table) Begin(now int64) {
 	t.iter++
