@@ -13,8 +13,10 @@ package remotewrite
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/http"
+	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -55,22 +57,37 @@ func Header(userAgent string) http.Header {
 
 // Writer writes to several endpoints.
 type Writer struct {
-	endpoints []Endpoint
+	streams []*stream
 }
 
-// New returns a writer for the endpoints.
+// New returns a writer for the endpoints, whose names differ.
 func New(log *slog.Logger, reg prometheus.Registerer, endpoints []Endpoint) *Writer {
-	return &Writer{endpoints: endpoints}
+	w := &Writer{}
+	m := newMetrics(reg)
+	for _, e := range endpoints {
+		w.streams = append(w.streams, &stream{Endpoint: e, log: log, metrics: m.endpoint(e.Name), opened: make(chan struct{}, 1)})
+	}
+	return w
 }
 
 // Push adds the samples of a batch to the open request of every endpoint, as one piece. It
 // keeps nothing of b and never waits for a backend. Concurrent calls are safe. The error says
-// which endpoints did not take the batch, whose samples are counted as dropped.
-func (w *Writer) Push(b *model.Batch) error { return nil }
+// which queues did not take a request, whose samples are counted as dropped.
+func (w *Writer) Push(b *model.Batch) error {
+	var errs []error
+	for _, s := range w.streams {
+		errs = append(errs, s.push(context.Background(), b)) // Put does not wait for the backend.
+	}
+	return errors.Join(errs...)
+}
 
 // Run ends requests at their deadline until ctx ends, then all that are open, and returns
 // nil. No Push may come after that.
 func (w *Writer) Run(ctx context.Context) error {
-	<-ctx.Done()
+	var wg sync.WaitGroup
+	for _, s := range w.streams {
+		wg.Go(func() { s.run(ctx) })
+	}
+	wg.Wait()
 	return nil
 }
