@@ -1,0 +1,153 @@
+package scrape
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ingot-telemetry/ingot/internal/model"
+)
+
+// discard takes everything and keeps nothing.
+type discard struct{ samples int }
+
+func (d *discard) Push(b *model.Batch) error {
+	d.samples += len(b.Samples)
+	return nil
+}
+
+// exposition writes n samples in the manner of a node exporter, of cAdvisor (long labels,
+// timestamps) or of an application with histograms.
+func exposition(kind string, n int) []byte {
+	var b strings.Builder
+	for i := range n {
+		switch kind {
+		case "node":
+			if i%16 == 0 {
+				fmt.Fprintf(&b, "# HELP node_metric_%d_bytes Some text that explains the metric.\n# TYPE node_metric_%d_bytes gauge\n", i/16, i/16)
+			}
+			fmt.Fprintf(&b, "node_metric_%d_bytes{device=\"device%d\",fstype=\"ext4\",mountpoint=\"/var/lib/data%d\"} %d\n", i/16, i%16, i%16, i*4096)
+		case "cadvisor":
+			fmt.Fprintf(&b, "container_metric_%d_total{container=\"app\",id=\"/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-burstable.slice/kubelet-kubepods-burstable-pod%032d.slice/cri-containerd-%064d.scope\",image=\"registry.example.org/team/application:v1.2.3\",name=\"%064d\",namespace=\"namespace\",pod=\"application-%d\"} %d.25 1700000000000\n", i%40, i/40, i/40, i/40, i/40, i)
+		case "app":
+			if i%12 == 0 {
+				fmt.Fprintf(&b, "# TYPE request_duration_%d_seconds histogram\n", i/1200)
+			}
+			fmt.Fprintf(&b, "request_duration_%d_seconds_bucket{handler=\"/api/v1/handler%d\",method=\"GET\",code=\"200\",le=\"%d\"} %d\n", i/1200, i/12%100, i%12, i)
+		}
+	}
+	return []byte(b.String())
+}
+
+const benchJob = `{job_name: j, metric_relabel_configs: [{source_labels: [__name__], regex: 'unwanted.*', action: drop}, {regex: 'id|name', action: labeldrop}]}`
+
+// BenchmarkSettle is what a scrape costs from the response in memory to the push: parsing,
+// the table, staleness, the report series. "same" is the steady state, "moved" one in which
+// half of the lines changed places, "first" the first scrape of a target.
+func BenchmarkSettle(b *testing.B) {
+	const n = 10_000
+	for _, kind := range []string{"node", "cadvisor", "app"} {
+		text := exposition(kind, n)
+		for _, form := range []string{"same", "moved", "first"} {
+			b.Run(kind+"/"+form, func(b *testing.B) {
+				s, sink := newBench(b)
+				bodies := [][]byte{text, text}
+				if form == "moved" {
+					lines := strings.SplitAfter(string(text), "\n")
+					for i := 0; i+20 < len(lines); i += 20 {
+						for k := range 5 {
+							lines[i+k], lines[i+19-k] = lines[i+19-k], lines[i+k]
+						}
+					}
+					bodies[1] = []byte(strings.Join(lines, ""))
+				}
+				scratch := newScratch()
+				now := time.Now().UnixMilli()
+				settle := func(i int) {
+					scratch.empty()
+					s.settle(scratch, &body{b: bodies[i%2]}, nil, now+int64(i)*10_000, time.Now())
+				}
+				settle(0)
+				settle(1)
+				b.SetBytes(int64(len(text)))
+				b.ReportAllocs()
+				i := 2
+				for b.Loop() {
+					if form == "first" {
+						s.table = NewTable()
+					}
+					settle(i)
+					i++
+				}
+				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/n, "ns/sample")
+				_ = sink
+			})
+		}
+	}
+}
+
+func newBench(tb testing.TB) (*single, *discard) {
+	s := newSingle(tb, DefaultConfig(), benchJob, "target:9100")
+	sink := &discard{}
+	s.pool.shared.sink = sink
+	return s, sink
+}
+
+// TestSteadyStateDoesNotAllocatePerSample holds what BenchmarkSettle measures: a scrape of
+// lines seen before allocates a fixed small number of times, however many samples it has.
+func TestSteadyStateDoesNotAllocatePerSample(t *testing.T) {
+	for _, kind := range []string{"node", "cadvisor", "app"} {
+		var at [2]float64
+		for k, n := range []int{100, 10_000} {
+			s, _ := newBench(t)
+			b := &body{b: exposition(kind, n)}
+			scratch := newScratch()
+			now := time.Now().UnixMilli()
+			settle := func() {
+				now += 10_000
+				scratch.empty()
+				s.settle(scratch, b, nil, now, time.Now())
+			}
+			settle()
+			settle()
+			at[k] = testing.AllocsPerRun(5, settle)
+		}
+		if at[1] > at[0] || at[1] > 20 {
+			t.Errorf("%s: %v allocations for 100 samples, %v for 10000, want the same few", kind, at[0], at[1])
+		}
+	}
+}
+
+// BenchmarkScrape is a whole scrape over a real connection.
+func BenchmarkScrape(b *testing.B) {
+	for _, n := range []int{100, 2000, 20_000} {
+		for _, encoding := range []string{"gzip", "identity"} {
+			b.Run(fmt.Sprintf("%d/%s", n, encoding), func(b *testing.B) {
+				text := exposition("node", n)
+				small := zipped(b, text)
+				address := serve(b, func(w http.ResponseWriter, r *http.Request) {
+					if r.Header.Get("Accept-Encoding") == "gzip" {
+						w.Header().Set("Content-Encoding", "gzip")
+						_, _ = w.Write(small)
+						return
+					}
+					_, _ = w.Write(text)
+				})
+				s := newSingle(b, DefaultConfig(), fmt.Sprintf("{job_name: j, enable_compression: %v}", encoding == "gzip"), address)
+				s.pool.shared.sink = &discard{}
+				at := time.Now()
+				b.ReportAllocs()
+				for b.Loop() {
+					at = at.Add(10 * time.Second)
+					s.scrape(b.Context(), at)
+				}
+				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*n), "ns/sample")
+				if st := s.status(); st.Health != HealthUp {
+					b.Fatal(st.Error)
+				}
+			})
+		}
+	}
+}
