@@ -89,6 +89,16 @@ func TestMakeTargetsInDocumentsExist(t *testing.T) {
 	}
 }
 
+// TestDocumentsStayShort holds the limits in lines: short beats complete.
+func TestDocumentsStayShort(t *testing.T) {
+	limits := map[string]int{"README.md": 150, "CONTRIBUTING.md": 150, "docs/architecture.md": 250, "Makefile": 120}
+	for name, limit := range limits {
+		if n := strings.Count(read(t, name), "\n"); n > limit {
+			t.Errorf("%s has %d lines, the limit is %d", name, n, limit)
+		}
+	}
+}
+
 func TestDecisionsAreIndexed(t *testing.T) {
 	index := read(t, "docs/adr/README.md")
 	names, err := filepath.Glob("docs/adr/0*.md")
