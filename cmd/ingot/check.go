@@ -90,8 +90,8 @@ func printProblems(t terminal, name string, err error) {
 
 // configFiles returns the file itself, or the configuration files below a folder in order.
 func configFiles(arg string) ([]string, error) {
-	if info, err := os.Stat(arg); err != nil || !info.IsDir() {
-		return []string{arg}, nil // Reading it says what is wrong.
+	if !isFolder(arg) {
+		return []string{arg}, nil
 	}
 	var names []string
 	err := filepath.WalkDir(arg, func(path string, e fs.DirEntry, err error) error {
@@ -104,4 +104,10 @@ func configFiles(arg string) ([]string, error) {
 		err = errors.New("no file below it ends in .yaml or .yml")
 	}
 	return names, err
+}
+
+// isFolder reports false for what cannot be looked at: reading it says why.
+func isFolder(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
 }

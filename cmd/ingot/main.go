@@ -133,7 +133,7 @@ func parse(fs *flag.FlagSet, about string, args []string, t terminal) (code int,
 	if name, ok := strings.CutPrefix(text, "flag provided but not defined: -"); ok {
 		var names []string
 		fs.VisitAll(func(f *flag.Flag) { names = append(names, f.Name) })
-		text = fmt.Sprintf("unknown flag --%s", name)
+		text = "unknown flag --" + name
 		if meant := config.Suggest(name, names); meant != "" {
 			text += fmt.Sprintf(", did you mean --%s?", meant)
 		}

@@ -15,22 +15,21 @@ import (
 
 // sample has one field of every kind that the configurations of the program use.
 type sample struct {
-	Name    string                      `yaml:"name"`
-	On      bool                        `yaml:"on"`
-	Count   int                         `yaml:"count"`
-	Part    float64                     `yaml:"part"`
-	Every   Duration                    `yaml:"every"`
-	Max     Size                        `yaml:"max"`
-	Labels  map[string]string           `yaml:"labels"`
-	Names   model.LabelSet              `yaml:"names"`
-	Paths   []string                    `yaml:"paths"`
-	Jobs    []job                       `yaml:"jobs"`
-	Queue   queue                       `yaml:"queue"`
-	Rules   []*relabel.Config           `yaml:"rules"`
-	HTTP    promconfig.HTTPClientConfig `yaml:",inline"`
-	Any     any                         `yaml:"any"`
-	private int
-	Hidden  string `yaml:"-"`
+	Name   string                      `yaml:"name"`
+	On     bool                        `yaml:"on"`
+	Count  int                         `yaml:"count"`
+	Part   float64                     `yaml:"part"`
+	Every  Duration                    `yaml:"every"`
+	Max    Size                        `yaml:"max"`
+	Labels map[string]string           `yaml:"labels"`
+	Names  model.LabelSet              `yaml:"names"`
+	Paths  []string                    `yaml:"paths"`
+	Jobs   []job                       `yaml:"jobs"`
+	Queue  queue                       `yaml:"queue"`
+	Rules  []*relabel.Config           `yaml:"rules"`
+	HTTP   promconfig.HTTPClientConfig `yaml:",inline"`
+	Any    any                         `yaml:"any"`
+	Hidden string                      `yaml:"-"`
 }
 
 type queue struct {

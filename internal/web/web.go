@@ -98,7 +98,9 @@ func (s *Server) Run(ctx context.Context) error {
 	if s.http.Shutdown(stopping) != nil {
 		s.http.Close() // Requests that do not end in time are cut.
 	}
-	<-served
+	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve on %s: %w", s.listen, err)
+	}
 	return nil
 }
 

@@ -142,7 +142,7 @@ func start(t *testing.T, p Pages) (address string, stop func() error) {
 
 func TestRunListensLogsItsAddressAndStops(t *testing.T) {
 	address, stop := start(t, pages())
-	resp, err := http.Get("http://" + address + "/-/ready") //nolint:noctx // The test's own server.
+	resp, err := http.Get("http://" + address + "/-/ready")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -163,7 +163,7 @@ func TestRunStopsAlthoughARequestHangs(t *testing.T) {
 	address, stop := start(t, p)
 	failed := make(chan error, 1)
 	go func() {
-		resp, err := http.Get("http://" + address + "/status/logs") //nolint:noctx // Cut by the server.
+		resp, err := http.Get("http://" + address + "/status/logs")
 		if err == nil {
 			resp.Body.Close()
 		}
@@ -184,7 +184,7 @@ func TestRunStopsAlthoughARequestHangs(t *testing.T) {
 }
 
 func TestAnAddressInUseIsAnError(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // Nothing to cancel.
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
