@@ -3,7 +3,6 @@ package delivery
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -340,84 +339,4 @@ func redact(raw string) string {
 	}
 	u.User, u.RawQuery, u.Fragment = nil, "", ""
 	return u.String()
-}
-
-// readOldest reads the first block on disk that is whole and young enough and returns it as
-// the one in flight. What is neither is dropped and counted on the way. again asks to look
-// anew, because there is nothing left on disk or the place has changed meanwhile.
-func (q *Queue) readOldest() (j *job, again bool, err error) {
-	q.mu.Lock()
-	if len(q.index.segs) == 0 || q.index.left.Blocks == 0 {
-		q.mu.Unlock()
-		return nil, true, nil
-	}
-	s := q.index.segs[0]
-	off, end := s.off, s.end
-	q.mu.Unlock()
-
-	rec, found, body, intact, err := q.reader.read(s, off, end)
-
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if len(q.index.segs) == 0 || q.index.segs[0] != s || s.off != off || !found && s.end != end {
-		return nil, true, nil // Dropped for the caps, or grown, in the meantime.
-	}
-	if err != nil && q.cannotRead(s, err) {
-		return nil, false, err
-	}
-	q.canRead()
-	switch {
-	case err != nil, !found:
-		q.loseRest(s)
-	case !intact:
-		q.corrupt++
-		q.skip(s, rec, dropCorrupt)
-	case q.tooOld(rec.time):
-		q.skip(s, rec, dropTooOld)
-	default:
-		s.off, s.oldest = rec.at, rec.time
-		j = &job{body: body, amount: rec.amount(), time: rec.time, seq: rec.seq, seg: s, rec: rec}
-		q.inflight = j
-		return j, false, nil
-	}
-	return nil, true, nil
-}
-
-// skip drops the first record on disk.
-func (q *Queue) skip(s *segment, rec record, reason string) {
-	q.drop(reason, rec.amount(), rec.time, rec.time, "")
-	q.index.settled(s, rec)
-	q.index.trim(q.active)
-	q.acknowledge(0, rec.seq)
-	wake(q.wakeDisk)
-}
-
-// loseRest gives up what is left of the first segment on disk, of which nothing can be read.
-func (q *Queue) loseRest(s *segment) {
-	lost := q.index.lose(s, Amount{})
-	q.corrupt += lost.Blocks
-	q.drop(dropCorrupt, lost, s.oldest, s.newest, "")
-	s.off = s.end
-	q.index.trim(q.active)
-	q.acknowledge(0, s.last)
-	wake(q.wakeDisk)
-}
-
-// giveUpReading is after how many attempts in vain to read a segment it is given up, about a
-// minute.
-const giveUpReading = 12
-
-// cannotRead notes that a segment could not be read and tells whether to try again.
-func (q *Queue) cannotRead(s *segment, err error) bool {
-	if q.reader.failures == 0 {
-		q.diskErrors++
-	}
-	q.reader.failures++
-	q.readError = fmt.Sprintf("read the queue: %v", err)
-	return !isGone(err) && q.reader.failures < giveUpReading
-}
-
-func (q *Queue) canRead() {
-	q.reader.failures = 0
-	q.readError = ""
 }
