@@ -14,7 +14,6 @@ LINT := go tool -modfile=tools/go.mod golangci-lint
 CONFIG ?= examples/minimal.yaml
 FUZZTIME ?= 30s
 BENCH ?= .
-PKG ?= ./...
 
 ##@ Run
 
@@ -34,12 +33,13 @@ demo: ## Collect this machine into a store in memory and show what arrived.
 
 .PHONY: test
 test: ## Unit, golden, fuzz-seed and process tests; no root, no network, under 5 minutes.
-	go test -timeout 5m $(PKG)
+	go test -timeout 5m ./...
+	go -C test/diff test -timeout 5m ./...
 
 .PHONY: test-race
 test-race: ## The same under the race detector (needs a C compiler).
 	@command -v "$$(CGO_ENABLED=1 go env CC)" >/dev/null || { echo 'make test-race: the race detector needs a C compiler, for example gcc' >&2; exit 1; }
-	CGO_ENABLED=1 go test -race -timeout 15m $(PKG)
+	CGO_ENABLED=1 go test -race -timeout 15m ./...
 
 .PHONY: e2e
 e2e: ## Ingot in a real Kubernetes with a real Cortex and Loki (root).
@@ -57,7 +57,7 @@ fuzz: ## Run each fuzz target for FUZZTIME (30s).
 
 .PHONY: bench
 bench: ## Run the benchmarks that match BENCH (all).
-	go test -run '^$$' -bench '$(BENCH)' -benchmem $(PKG)
+	go test -run '^$$' -bench '$(BENCH)' -benchmem ./...
 
 ##@ Change
 
@@ -73,6 +73,7 @@ fmt-check: ## Fail where make fmt would change something.
 vet: ## Run go vet, also over what make e2e builds.
 	go vet ./...
 	go vet -tags e2e ./test/...
+	go -C test/diff vet ./...
 
 .PHONY: lint
 lint: ## Run the linters of .golangci.yml (the first build takes minutes).
