@@ -121,6 +121,7 @@ func (c Config) Validate() error {
 	ps.Merge("scrape_configs", scrape.ValidateJobs(c.Scrape, c.ScrapeConfigs))
 	ps.Merge("cluster_metrics", c.ClusterMetrics.Validate(c.Scrape))
 	c.validateJobNames(&ps)
+	c.validateClients(&ps)
 	ps.Merge("pod_logs", c.PodLogs.Validate())
 	c.validateFileLogs(&ps)
 	ps.Merge("data", c.Data.Validate())
@@ -152,6 +153,19 @@ func (c Config) validateJobNames(ps *config.Problems) {
 			m.Cadvisor.Enabled && j.JobName == m.Cadvisor.JobLabel
 		if clash {
 			ps.Add(config.Index("scrape_configs", i)+".job_name", "must be unique, but %q is the job_label of a source of cluster_metrics too", j.JobName)
+		}
+	}
+}
+
+// validateClients checks the clients of jobs for what Prometheus allows and this program
+// cannot do. What the jobs' own Validate says already counts once.
+func (c Config) validateClients(ps *config.Problems) {
+	for i := range c.ScrapeConfigs {
+		j := &c.ScrapeConfigs[i]
+		at := config.Index("scrape_configs", i)
+		ps.Merge(at, httpclient.Validate(&j.HTTPClientConfig))
+		for k := range j.HTTPSDConfigs {
+			ps.Merge(config.Index(at+".http_sd_configs", k), httpclient.Validate(&j.HTTPSDConfigs[k].HTTPClientConfig))
 		}
 	}
 }
