@@ -19,7 +19,7 @@ type nowhere struct{}
 
 func (nowhere) RoundTrip(r *http.Request) (*http.Response, error) {
 	_, err := io.Copy(io.Discard, r.Body)
-	return &http.Response{StatusCode: 204, Body: http.NoBody, Header: http.Header{}}, err
+	return &http.Response{StatusCode: http.StatusNoContent, Body: http.NoBody, Header: http.Header{}}, err
 }
 
 // BenchmarkPutToAck measures a block's way through the queue, from Put to its Ack: 2000

@@ -77,7 +77,7 @@ func (d *disk) run(opened chan<- error, stop <-chan struct{}) {
 		}
 		d.work()
 		d.q.reportDrops(false)
-		if due, any := d.due(); any {
+		if due, ok := d.due(); ok {
 			timer.Reset(max(time.Until(due), 0))
 		} else {
 			timer.Stop()
@@ -170,7 +170,7 @@ func (d *disk) begin() error {
 	if err != nil {
 		return fmt.Errorf("create a segment: %w", err)
 	}
-	if _, err = d.q.files.writeAt(f, appendSegmentHeader(nil, base, time.Now()), 0); err != nil {
+	if _, err = d.q.files.writeAt(f, segmentHeader(base, time.Now()), 0); err != nil {
 		f.Close()
 		_ = os.Remove(path) // Best effort: it is empty, and a start removes it.
 		return fmt.Errorf("write %s: %w", path, err)
@@ -212,7 +212,10 @@ func (d *disk) seal(good bool) {
 // makeRoom drops the oldest segments until need bytes more stay under the cap.
 func (d *disk) makeRoom(need int64) {
 	need += segmentHeaderSize + trailerSize
-	for d.q.overCap(need) && d.dropOldest(dropQueueFull) {
+	for d.q.overCap(need) {
+		if !d.dropOldest(dropQueueFull) {
+			break
+		}
 	}
 	d.removeTrash()
 }
@@ -231,7 +234,10 @@ func (d *disk) dropOldest(reason string) bool {
 func (d *disk) upkeep(now time.Time) {
 	if now.Sub(d.lastAge) >= agePause {
 		d.lastAge = now
-		for d.q.oldestExpired() && d.dropOldest(dropTooOld) {
+		for d.q.oldestExpired() {
+			if !d.dropOldest(dropTooOld) {
+				break
+			}
 		}
 	}
 	if d.q.active != nil && now.Sub(d.lastWrite) >= syncPause && d.q.delivered() {
@@ -253,11 +259,11 @@ func (d *disk) upkeep(now time.Time) {
 	}
 }
 
-// due returns when there is something to do next.
-func (d *disk) due() (at time.Time, any bool) {
+// due returns when there is something to do next, if there is.
+func (d *disk) due() (at time.Time, ok bool) {
 	earliest := func(t time.Time) {
-		if !any || t.Before(at) {
-			at, any = t, true
+		if !ok || t.Before(at) {
+			at, ok = t, true
 		}
 	}
 	d.q.mu.Lock()
@@ -288,7 +294,7 @@ func (d *disk) due() (at time.Time, any bool) {
 	} else if d.q.active != nil {
 		earliest(d.lastWrite.Add(syncPause))
 	}
-	return at, any
+	return at, ok
 }
 
 // probe finds out whether the disk takes data again: a segment is begun, with room for a

@@ -250,7 +250,7 @@ func TestForeignDamagedAndNewerFilesAreSkipped(t *testing.T) {
 		}
 		return path
 	}
-	newer := appendSegmentHeader(nil, 999, time.Now())
+	newer := segmentHeader(999, time.Now())
 	binary.LittleEndian.PutUint32(newer[8:], segmentVersion+1)
 	binary.LittleEndian.PutUint32(newer[segmentHeaderSize-4:], checksum(newer[:segmentHeaderSize-4]))
 	newer = append(newer, "what only the future understands"...)
@@ -568,7 +568,7 @@ func TestDirectoryThatOpensLateComesFirst(t *testing.T) {
 	}
 	synctest.Test(t, func(t *testing.T) {
 		b := &backend{}
-		b.set(func(r request) (*http.Response, error) { // In flight while the directory comes back.
+		b.set(func(request) (*http.Response, error) { // In flight while the directory comes back.
 			time.Sleep(12 * time.Second)
 			return respond(500, ""), nil
 		})

@@ -215,7 +215,7 @@ func TestPutThatWaitsEndsWithTheQueue(t *testing.T) {
 func TestBackoffDoublesToAMinuteAndSendsRetryAttempt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &backend{}
-		b.set(always(503, "busy"))
+		b.set(always(503, "busy")) //nolint:bodyclose // The queue closes it.
 		q := start(t, newQueue(t, Config{}, "", b))
 		put(t, q.Queue, 0, 1, 10)
 		time.Sleep(10 * time.Minute)
@@ -248,7 +248,7 @@ func TestBackoffDoublesToAMinuteAndSendsRetryAttempt(t *testing.T) {
 }
 
 func TestEndpointDecidesWhenItIsAskedAgain(t *testing.T) {
-	f := func(name string, code int, header string, min, max time.Duration, state State) {
+	f := func(name string, code int, header string, least, most time.Duration, state State) {
 		t.Helper()
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -256,17 +256,17 @@ func TestEndpointDecidesWhenItIsAskedAgain(t *testing.T) {
 					header = time.Now().Add(20 * time.Second).UTC().Format(http.TimeFormat)
 				}
 				b := &backend{}
-				b.set(always(code, "no", "Retry-After", header))
+				b.set(always(code, "no", "Retry-After", header)) //nolint:bodyclose // The queue closes it.
 				q := start(t, newQueue(t, Config{}, "", b))
 				put(t, q.Queue, 0, 1, 10)
-				time.Sleep(max)
+				time.Sleep(most)
 				synctest.Wait()
 				seen := b.seen()
 				if len(seen) < 2 {
 					t.Fatalf("%d requests, want a second one", len(seen))
 				}
-				if got := seen[1].at.Sub(seen[0].at); got < min || got > max {
-					t.Errorf("second request after %s, want between %s and %s", got, min, max)
+				if got := seen[1].at.Sub(seen[0].at); got < least || got > most {
+					t.Errorf("second request after %s, want between %s and %s", got, least, most)
 				}
 				if s := balanced(t, q.Queue); s.State != state || s.Memory.Blocks != 1 {
 					t.Errorf("state %s with %d blocks, want %s with the block kept", s.State, s.Memory.Blocks, state)

@@ -64,7 +64,7 @@ func (q *Queue) readOldest() (j *job, again bool, err error) {
 	if len(q.index.segs) == 0 || q.index.segs[0] != s || s.off != off || !found && s.end != end {
 		return nil, true, nil // Dropped for the caps, or grown, in the meantime.
 	}
-	if err != nil && q.cannotRead(s, err) {
+	if err != nil && q.cannotRead(err) {
 		return nil, false, err
 	}
 	q.canRead()
@@ -109,8 +109,8 @@ func (q *Queue) loseRest(s *segment) {
 // minute.
 const giveUpReading = 12
 
-// cannotRead notes that a segment could not be read and tells whether to try again.
-func (q *Queue) cannotRead(s *segment, err error) bool {
+// cannotRead notes that the first segment could not be read and tells whether to try again.
+func (q *Queue) cannotRead(err error) bool {
 	if q.reader.failures == 0 {
 		q.diskErrors++
 	}

@@ -56,13 +56,12 @@ func checksum(parts ...[]byte) uint32 {
 // seed is what goes into every checksum of a segment before the bytes themselves.
 func seed(base uint64) []byte { return binary.LittleEndian.AppendUint64(nil, base) }
 
-func appendSegmentHeader(dst []byte, base uint64, created time.Time) []byte {
-	start := len(dst)
-	dst = append(dst, segmentMagic...)
+func segmentHeader(base uint64, created time.Time) []byte {
+	dst := append(make([]byte, 0, segmentHeaderSize), segmentMagic...)
 	dst = binary.LittleEndian.AppendUint32(dst, segmentVersion)
 	dst = binary.LittleEndian.AppendUint64(dst, base)
 	dst = binary.LittleEndian.AppendUint64(dst, uint64(created.UnixMilli()))
-	return binary.LittleEndian.AppendUint32(dst, checksum(dst[start:]))
+	return binary.LittleEndian.AppendUint32(dst, checksum(dst))
 }
 
 // checkSegmentHeader returns errNewer for an intact header of a later version and errForeign

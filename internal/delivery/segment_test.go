@@ -13,7 +13,7 @@ import (
 
 // image builds the file of a segment with n blocks and returns where its records end.
 func image(base uint64, n, size int, trailer bool) (file []byte, ends []int64) {
-	file = appendSegmentHeader(nil, base, time.UnixMilli(1_700_000_000_000))
+	file = segmentHeader(base, time.UnixMilli(1_700_000_000_000))
 	var c contents
 	for i := range n {
 		at := int64(len(file))
@@ -150,7 +150,7 @@ func TestFlippedBitLosesOnlyTheRecordItHits(t *testing.T) {
 
 func TestRecordInsideABodyIsNotTakenForOne(t *testing.T) {
 	inner, _ := image(7, 3, 10, false)
-	file := appendSegmentHeader(nil, 7, time.Now())
+	file := segmentHeader(7, time.Now())
 	at := int64(len(file))
 	file = appendRecord(file, 7, at, 7, Block{Body: inner, Items: 1, Time: time.Now()})
 	file = appendRecord(file, 7, int64(len(file)), 8, block(8, 10))

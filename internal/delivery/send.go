@@ -108,14 +108,14 @@ func (q *Queue) oldest() (j *job, retry time.Duration, more bool) {
 			return nil, 0, false
 		case q.index.left.Blocks > 0:
 			q.mu.Unlock()
-			j, again, err := q.readOldest()
+			onDisk, again, err := q.readOldest()
 			if err != nil {
 				return nil, diskPause, true
 			}
 			if again {
 				continue
 			}
-			return j, 0, false
+			return onDisk, 0, false
 		case len(q.mem) == 0:
 			q.mu.Unlock()
 			return nil, 0, false
@@ -183,6 +183,7 @@ func (q *Queue) post(ctx context.Context, j *job) result {
 		q.m.request(q.ep.Name, "error", time.Since(start))
 		return result{verdict: retryLater, text: describe(err, q.ep.Timeout)}
 	}
+	defer resp.Body.Close()
 	words := readAnswer(resp.Body)
 	q.m.request(q.ep.Name, strconv.Itoa(resp.StatusCode), time.Since(start))
 	r := result{verdict: judge(resp.StatusCode)}
@@ -215,8 +216,7 @@ func (q *Queue) repeated(j *job) int {
 
 // readAnswer reads the beginning of an answer as text on one line. A body that is cut off or
 // too slow is as good as what has come of it; the status line has said what matters.
-func readAnswer(body io.ReadCloser) string {
-	defer body.Close()
+func readAnswer(body io.Reader) string {
 	b, _ := io.ReadAll(io.LimitReader(body, maxAnswer)) // See above.
 	return strings.Join(strings.FieldsFunc(strings.ToValidUTF8(string(b), "\ufffd"), func(r rune) bool {
 		return r < ' ' || r == 0x7f
@@ -271,11 +271,13 @@ func (q *Queue) settle(j *job, r result) (wait time.Duration) {
 // logChange logs that the endpoint's state has changed. What only an operator can put right
 // is an error.
 func (q *Queue) logChange(before, state State, text string, failing time.Duration) {
-	switch {
-	case state == before:
-	case state == StateOK:
+	if state == before {
+		return
+	}
+	switch state {
+	case StateOK:
 		q.log.Info("delivery recovered", "duration", failing)
-	case state == StateRetrying:
+	case StateRetrying:
 		q.log.Warn("delivery failing, data is kept", "state", state, "err", text)
 	default:
 		q.log.Error("delivery refused until the configuration is right, data is kept", "state", state, "err", text)

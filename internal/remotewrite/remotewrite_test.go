@@ -35,7 +35,7 @@ type queue struct {
 	delay  time.Duration
 }
 
-func (q *queue) Put(ctx context.Context, b delivery.Block) error {
+func (q *queue) Put(_ context.Context, b delivery.Block) error {
 	time.Sleep(q.delay)
 	raw, err := s2.Decode(nil, b.Body)
 	if err != nil {
