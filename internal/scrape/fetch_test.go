@@ -235,7 +235,7 @@ func TestResponsesOfAnySizeAndEncodingAreRead(t *testing.T) {
 		_, _ = w.Write(body)
 	})
 	s := newSingle(t, DefaultConfig(), "{job_name: j}", address)
-	for _, n := range []int{1, 100, 1637, 1638, 1639, 50_000, 3, 200_000} {
+	for _, n := range []int{1, 100, 1637, 1638, 1639, 3, 20_000} {
 		for _, compress = range []bool{false, true} {
 			var b strings.Builder
 			for i := range n {

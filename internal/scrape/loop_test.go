@@ -441,6 +441,7 @@ func TestPanicIsAFailedScrape(t *testing.T) {
 		l := r.pools[0].anyLoop()
 		l.table.order = []uint32{7}
 		l.table.rows = nil
+		l.force(nil) // Its lock hands the table back to the loop.
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
 		if got, want := brief(r.take()[0]), rep("0", "0", "0", "0"); got != want {
