@@ -52,10 +52,11 @@ type NodeStore struct {
 func newNodeStore(connect func() (rest.Interface, error), log *slog.Logger, m *metrics) *NodeStore {
 	return &NodeStore{
 		w: newWatcher(resource{
-			kind:   "nodes",
-			accept: nodeAccept,
-			object: &corev1.Node{},
-			strip:  stripNode,
+			kind:       "nodes",
+			accept:     nodeAccept,
+			acceptList: nodeAccept,
+			object:     &corev1.Node{},
+			strip:      stripNode,
 		}, connect, log, m),
 		changes: newChanges(),
 		nodes:   map[string]Node{},

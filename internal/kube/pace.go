@@ -22,8 +22,9 @@ type pace struct {
 	base, max time.Duration
 	jitter    func() float64 // in [0, 1)
 
-	mu      *sync.Mutex // guards fruitless, earliest
-	misses  int         // requests since the last progress
+	mu      *sync.Mutex // guards all below
+	misses  int         // requests since the last progress, of which the next pause follows
+	faults  int         // faults among the answers since the last progress
 	blocked time.Time   // not before this, as the API server asked
 }
 
@@ -32,7 +33,7 @@ func newPace() pace {
 }
 
 // wait blocks until the next request may be made, or ctx ends, whose error it then returns.
-// The request counts as fruitless until progress, lasted or undo says otherwise.
+// The request counts as fruitless until progress, lasted or answered says otherwise.
 func (p *pace) wait(ctx context.Context) error {
 	p.mu.Lock()
 	d := p.pause(p.misses)
@@ -70,7 +71,7 @@ func (p *pace) pause(misses int) time.Duration {
 func (p *pace) progress() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.misses = 0
+	p.misses, p.faults = 0, 0
 }
 
 // lasted says how long a watch was open. One that lived for a moment was worth its request
@@ -81,12 +82,16 @@ func (p *pace) lasted(d time.Duration) {
 	}
 }
 
-// undo says that the last request was answered well, which alone does not prove that the
-// next step will be: a list is good only with the watch that follows.
-func (p *pace) undo() {
+// answered says that the API server gave an answer that leads on: a list, or that another
+// request is wanted. The pauses of an outage before are over then. A fault is an answer that
+// must not repeat itself without a pause, such as that a place in the history is gone.
+func (p *pace) answered(fault bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.misses = max(0, p.misses-1)
+	if fault {
+		p.faults++
+	}
+	p.misses = min(p.misses, p.faults)
 }
 
 // notBefore says that the API server wants no request for some time (Retry-After).

@@ -54,6 +54,30 @@ func TestPaceGrowsToAnEndAndForgetsItOnProgress(t *testing.T) {
 	})
 }
 
+func TestAnswersEndThePausesOfAnOutage(t *testing.T) {
+	p := newPace()
+	p.jitter = func() float64 { return 0 }
+	next := func() time.Duration { return p.pause(p.misses) }
+	p.misses = 30 // A long outage.
+	p.answered(true)
+	if got := next(); got != pauseBase {
+		t.Errorf("pause after a first fault = %s, want %s", got, pauseBase)
+	}
+	p.misses++ // The list that follows,
+	p.answered(false)
+	p.misses++ // and the watch behind it, which says the same again.
+	p.answered(true)
+	if got := next(); got != 2*pauseBase {
+		t.Errorf("pause after a second fault = %s, want %s", got, 2*pauseBase)
+	}
+	p.progress()
+	p.misses++
+	p.answered(false)
+	if got := next(); got != 0 {
+		t.Errorf("pause between a list and its watch = %s, want none", got)
+	}
+}
+
 // The most that a store is behind an API server that has come back.
 func TestLongestPauseIsUnderAMinute(t *testing.T) {
 	p := newPace()

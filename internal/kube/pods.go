@@ -26,10 +26,14 @@ const (
 	maxDeleted = 2048
 )
 
-// podAccept asks for the metadata of objects alone, so that specs and states of pods never
-// cross the network.
-const podAccept = "application/vnd.kubernetes.protobuf;as=PartialObjectMetadata;g=meta.k8s.io;v=v1," +
-	"application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+// podAccept and podListAccept ask for the metadata of objects alone, so that specs and states
+// of pods never cross the network.
+const (
+	podAccept = "application/vnd.kubernetes.protobuf;as=PartialObjectMetadata;g=meta.k8s.io;v=v1," +
+		"application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+	podListAccept = "application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1," +
+		"application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+)
 
 // Pod is what Ingot knows of a pod. The maps are shared between copies: do not change them.
 type Pod struct {
@@ -62,11 +66,12 @@ type podRef struct {
 func newPodStore(nodeName string, connect func() (rest.Interface, error), log *slog.Logger, m *metrics) *PodStore {
 	return &PodStore{
 		w: newWatcher(resource{
-			kind:     "pods",
-			accept:   podAccept,
-			selector: "spec.nodeName=" + nodeName,
-			object:   &metav1.PartialObjectMetadata{},
-			strip:    stripPod,
+			kind:       "pods",
+			accept:     podAccept,
+			acceptList: podListAccept,
+			selector:   "spec.nodeName=" + nodeName,
+			object:     &metav1.PartialObjectMetadata{},
+			strip:      stripPod,
 		}, connect, log, m),
 		changes: newChanges(),
 		byUID:   map[string]*podRef{},

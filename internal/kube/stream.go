@@ -81,6 +81,9 @@ func (s *stream) pass(ev watch.Event) bool {
 		}
 		err := apierrors.FromObject(ev.Object)
 		_ = s.w.failed(err)
+		if otherRequest(err) {
+			s.w.pace.answered(true)
+		}
 		if apierrors.HasStatusCause(err, causeBroken) {
 			// A broken connection is no reason to list again: as an end without an error it
 			// makes the reflector watch on from where it is.

@@ -30,10 +30,11 @@ const (
 
 // resource is what tells the watch of one kind from that of another.
 type resource struct {
-	kind     string // as in the URL, and as value of the label kind
-	accept   string // media types, the preferred first
-	selector string // field selector, may be empty
-	object   runtime.Object
+	kind       string // as in the URL, and as value of the label kind
+	accept     string // media types of a watch, the preferred first
+	acceptList string // the same of a plain list
+	selector   string // field selector, may be empty
+	object     runtime.Object
 	// strip removes what the store will not keep, before the object waits in memory for the
 	// end of a list. It may change the object.
 	strip func(runtime.Object)
@@ -133,11 +134,14 @@ func (w *watcher) list(ctx context.Context, opts metav1.ListOptions) (runtime.Ob
 	}
 	ctx, cancel := context.WithTimeout(ctx, listTimeout)
 	defer cancel()
-	obj, err := w.request(conn, &opts).Do(ctx).Get()
+	obj, err := w.request(conn, w.acceptList, &opts).Do(ctx).Get()
 	if err != nil {
+		if otherRequest(err) {
+			w.pace.answered(true)
+		}
 		return nil, w.failed(err)
 	}
-	w.pace.undo()
+	w.pace.answered(false)
 	w.contact()
 	w.recovered()
 	return obj, nil
@@ -160,9 +164,10 @@ func (w *watcher) watch(ctx context.Context, opts metav1.ListOptions) (watch.Int
 		case ctx.Err() != nil:
 			return nil, ctx.Err()
 		case streamingRefused(err, opts):
-			w.pace.undo()
+			w.pace.answered(false)
 			return nil, err
 		case w.failed(err) != nil && otherRequest(err):
+			w.pace.answered(true)
 			return nil, err
 		}
 	}
@@ -179,7 +184,7 @@ func (w *watcher) open(ctx context.Context, opts metav1.ListOptions) (*stream, e
 	}
 	over := ctx.Done()
 	ctx, cancel := context.WithTimeout(ctx, limit)
-	in, err := w.request(conn, &opts).Watch(ctx)
+	in, err := w.request(conn, w.accept, &opts).Watch(ctx)
 	if err != nil {
 		cancel()
 		return nil, err
@@ -203,8 +208,8 @@ func (w *watcher) open(ctx context.Context, opts metav1.ListOptions) (*stream, e
 
 // request asks for no retries inside client-go, which would hide an API server that is
 // throttling from the store's status for minutes.
-func (w *watcher) request(conn rest.Interface, opts *metav1.ListOptions) *rest.Request {
-	return conn.Get().Resource(w.kind).SetHeader("Accept", w.accept).VersionedParams(opts, w.params).MaxRetries(0)
+func (w *watcher) request(conn rest.Interface, accept string, opts *metav1.ListOptions) *rest.Request {
+	return conn.Get().Resource(w.kind).SetHeader("Accept", accept).VersionedParams(opts, w.params).MaxRetries(0)
 }
 
 // streamingRefused tells whether the API server is one that does not offer streaming lists.

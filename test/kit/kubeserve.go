@@ -32,19 +32,21 @@ func (k *Kube) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		kubeFail(w, http.StatusNotFound, "NotFound", "the server could not find the requested resource", "")
 		return
 	}
-	partial, ok := kubeAcceptsJSON(r.Header.Get("Accept"))
-	if !ok || r.Method != http.MethodGet {
-		kubeFail(w, http.StatusNotAcceptable, "NotAcceptable", "this server answers GET with application/json", "")
-		return
-	}
 	q := r.URL.Query()
-	verb := "list"
+	verb, reduced := "list", "PartialObjectMetadataList"
 	switch {
 	case name != "":
-		verb = "get"
+		verb, reduced = "get", "PartialObjectMetadata"
 	case q.Get("watch") == "true" || q.Get("watch") == "1":
-		verb = "watch"
+		verb, reduced = "watch", "PartialObjectMetadata"
 	}
+	as, ok := kubeAcceptsJSON(r.Header.Get("Accept"))
+	if !ok || r.Method != http.MethodGet || as != "" && as != reduced {
+		kubeFail(w, http.StatusNotAcceptable, "NotAcceptable", "this server answers GET with application/json; a "+verb+
+			" can be reduced to "+reduced, "")
+		return
+	}
+	partial := as != ""
 	match, err := kubeSelector(q.Get("fieldSelector"), q.Get("labelSelector"), namespace)
 	k.mu.Lock()
 	k.requests = append(k.requests, KubeRequest{
@@ -344,19 +346,25 @@ func kubeSelector(fields, labels, namespace string) (func(map[string]any) bool, 
 	}, nil
 }
 
-// kubeAcceptsJSON finds the first media type of an Accept header that is JSON, and whether it
-// asks for metadata alone.
-func kubeAcceptsJSON(accept string) (partial, ok bool) {
+// kubeAcceptsJSON finds the first media type of an Accept header that is JSON, and the kind
+// that it wants objects to be reduced to, if any.
+func kubeAcceptsJSON(accept string) (as string, ok bool) {
 	if accept == "" {
-		return false, true
+		return "", true
 	}
 	for clause := range strings.SplitSeq(accept, ",") {
 		parts := strings.Split(clause, ";")
-		if typ := strings.TrimSpace(parts[0]); typ == "application/json" || typ == "*/*" {
-			return slices.Contains(parts[1:], "as=PartialObjectMetadata"), true
+		if typ := strings.TrimSpace(parts[0]); typ != "application/json" && typ != "*/*" {
+			continue
 		}
+		for _, p := range parts[1:] {
+			if kind, found := strings.CutPrefix(p, "as="); found {
+				as = kind
+			}
+		}
+		return as, true
 	}
-	return false, false
+	return "", false
 }
 
 // kubeShown returns the object as the client wants to see it.
