@@ -180,6 +180,11 @@ func (r *rig) build() {
 func (r *rig) start() {
 	r.t.Helper()
 	r.build()
+	r.run()
+}
+
+// run runs what build has made.
+func (r *rig) run() {
 	ctx, cancel := context.WithCancel(r.t.Context())
 	r.stop, r.done = cancel, make(chan struct{})
 	go func() {

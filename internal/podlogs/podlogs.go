@@ -139,11 +139,15 @@ func (c *Collector) add(ch *chain, tails []*tail) {
 	ch.tails = append(ch.tails, tails...)
 }
 
-// remove closes a file that is done with.
+// remove closes a file that is done with, unless a name leads to it again.
 func (c *Collector) remove(t *tail) {
-	// As long as the file is listed the scanner does not open it again.
-	c.positions.release(t.pos.Load())
 	c.mu.Lock()
+	if _, gone := t.goneSince(); !gone {
+		c.mu.Unlock()
+		return
+	}
+	// The place is free before the scanner can open the file again.
+	c.positions.release(t.pos.Load())
 	delete(c.byID, t.id)
 	ch := t.chain
 	ch.tails = slices.DeleteFunc(slices.Clone(ch.tails), func(x *tail) bool { return x == t })
@@ -157,9 +161,16 @@ func (c *Collector) remove(t *tail) {
 	}
 }
 
-// tail returns the open file of that identity.
-func (c *Collector) tail(id fileID) *tail {
+// claim returns the open file of that identity, to which a name leads, so that it is not
+// removed.
+func (c *Collector) claim(id fileID) *tail {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.byID[id]
+	t := c.byID[id]
+	if t != nil {
+		t.mu.Lock()
+		t.gone = time.Time{}
+		t.mu.Unlock()
+	}
+	return t
 }

@@ -23,12 +23,6 @@ const (
 	keepGone = 10 * time.Minute
 )
 
-// Why a stored position is not used.
-const (
-	whyTruncated = "truncated"
-	whyReplaced  = "replaced"
-)
-
 // Positions remembers how far each file of one destination has been acknowledged, across
 // restarts. It is used by one [Collector], and its Run outlives that of the collector and of
 // the destination's queue, so that the last acknowledgements are written.
@@ -141,25 +135,21 @@ func readPositions(path string) ([]storedPosition, error) {
 	return decodePositions(data)
 }
 
-// open returns the place of a file that begins with head and has size bytes. why is empty or
-// tells why a stored place was not used.
-func (p *Positions) open(id fileID, path string, head []byte, size int64) (pos *position, why string) {
+// open returns the place of a file that begins with head. replaced tells that there was a
+// stored place of another file, whose inode this one has taken over.
+func (p *Positions) open(id fileID, path string, head []byte) (pos *position, replaced bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if pos = p.find(id, head); pos != nil {
-		if pos.acked.Load() <= size {
-			delete(p.files, pos.id) // It may have been found under another device number.
-			pos.id, pos.path, pos.open = id, path, true
-			p.files[id] = pos
-			return pos, ""
-		}
-		why = whyTruncated
-	} else if old := p.files[id]; old != nil && old.acked.Load() > 0 {
-		why = whyReplaced
+		delete(p.files, pos.id) // It may have been found under another device number.
+		pos.id, pos.path, pos.open = id, path, true
+		p.files[id] = pos
+		return pos, false
 	}
+	old := p.files[id]
 	pos = &position{id: id, path: path, open: true}
 	p.files[id] = pos
-	return pos, why
+	return pos, old != nil && old.acked.Load() > 0
 }
 
 // find returns the stored place of the file, by inode and fingerprint. Device numbers may

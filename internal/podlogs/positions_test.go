@@ -92,6 +92,48 @@ func TestPositionOfAReusedInodeIsNotBelieved(t *testing.T) {
 	}
 }
 
+func TestFileTruncatedMeanwhileIsReadFromItsStart(t *testing.T) {
+	r := newRig(t)
+	path := filepath.Join(r.dir("web", "nginx"), "0.log")
+	first := strings.Repeat("x", 300)
+	openLog(t, path).out(first, "b")
+	r.start()
+	r.sink.wait(t, 2)
+	r.finish()
+	if err := os.Truncate(path, int64(len(cri("stdout", "F", first)))); err != nil {
+		t.Fatal(err)
+	}
+	r.sink = newLedger()
+	r.start()
+	if diff := cmp.Diff([]string{first}, r.sink.wait(t, 1)); diff != "" {
+		t.Errorf("lines (-want +got):\n%s", diff)
+	}
+	if got := r.metric("ingot_podlogs_truncations_total"); got != 1 {
+		t.Errorf("%v truncations, want 1", got)
+	}
+}
+
+func TestPositionsNeverPassWhatIsOnItsWay(t *testing.T) {
+	r := newRig(t)
+	r.sink.hold = true
+	f := openLog(t, filepath.Join(r.dir("web", "nginx"), "0.log")).out("a")
+	r.start()
+	r.sink.wait(t, 1)
+	const bad = "malformed\n"
+	f.write(bad)
+	size := int64(len(cri("stdout", "F", "a") + bad))
+	eventually(t, "reading", func() bool { s, _ := r.status("0.log"); return s.Read == size })
+	if s, _ := r.status("0.log"); s.Acknowledged != 0 {
+		t.Errorf("%d bytes are acknowledged while their push is on its way", s.Acknowledged)
+	}
+	r.sink.set(func() {
+		for _, ack := range r.sink.acks {
+			ack()
+		}
+	})
+	eventually(t, "the malformed line to be acknowledged", func() bool { s, _ := r.status("0.log"); return s.Acknowledged == size })
+}
+
 func TestPositionSurvivesAnotherDeviceNumber(t *testing.T) {
 	r := newRig(t)
 	f := openLog(t, filepath.Join(r.dir("web", "nginx"), "0.log")).out("1", "2")
@@ -122,7 +164,7 @@ func TestPositionsAreWrittenEachSecondWhenChangedAndAtTheStop(t *testing.T) {
 		done := make(chan struct{})
 		go func() { defer close(done); _ = p.Run(ctx) }()
 		synctest.Wait()
-		pos, _ := p.open(fileID{1, 2}, "/a", []byte("head"), 100)
+		pos, _ := p.open(fileID{1, 2}, "/a", []byte("head"))
 		p.fingerprint(pos, fingerprintOf([]byte("head")))
 		offset := func() int64 {
 			recs, err := readPositions(path)

@@ -202,7 +202,7 @@ func (s *scanner) open(config int, d *dir, h *handle, name string) *tail {
 		return nil
 	}
 	if fi, err := root.Lstat(name); err == nil && fi.Mode().IsRegular() {
-		if t := s.c.tail(idOf(fi)); t != nil {
+		if t := s.c.claim(idOf(fi)); t != nil {
 			s.known(config, d, h, t, name)
 			return nil
 		}
@@ -220,7 +220,7 @@ func (s *scanner) open(config int, d *dir, h *handle, name string) *tail {
 	s.readable(d, path, name)
 	id := idOf(fi)
 	d.files[id] = true
-	pos, why := s.c.positions.open(id, path, head, fi.Size())
+	pos, replaced := s.c.positions.open(id, path, head)
 	t := &tail{id: id, file: f, fd: int(f.Fd()), path: path, added: s.now, print: fingerprintOf(head)}
 	s.c.positions.fingerprint(pos, t.print)
 	t.pos.Store(pos)
@@ -228,12 +228,9 @@ func (s *scanner) open(config int, d *dir, h *handle, name string) *tail {
 	t.marked = pos.acked.Load()
 	t.off.Store(t.marked)
 	t.size.Store(fi.Size())
-	if why != "" {
-		t.problem = "the stored position was of a file that was " + why
-		s.c.log.Info("stored position does not fit, log file is read from its start", "path", path, "reason", why)
-	}
-	if why == whyTruncated {
-		s.c.m.truncations.Inc()
+	if replaced {
+		t.problem = "has the inode of a file that is gone and is read from its start"
+		s.c.log.Info("stored position is of another file, log file is read from its start", "path", path)
 	}
 	return t
 }
@@ -273,7 +270,7 @@ func (s *scanner) looked(parent *dir, h *handle, name string, err error) bool {
 	}
 	s.unreadable(parent, path, name, err)
 	for key, d := range s.dirs {
-		if key.path == path || strings.HasPrefix(key.path, path+string(filepath.Separator)) {
+		if strings.HasPrefix(key.path, path+string(filepath.Separator)) {
 			d.pass = s.pass
 		}
 	}

@@ -163,8 +163,11 @@ func TestUnchangedDirectoriesAreNotReadAgain(t *testing.T) {
 	r.build()
 	s := newScanner(r.c)
 	s.scan(time.Now())
-	s.scan(time.Now().Add(time.Second))
 	d := s.dirs[dirKey{0, dir}]
+	if d.listed {
+		t.Error("the listing of a directory that changed just now is believed")
+	}
+	s.scan(time.Now().Add(time.Second))
 	if !d.listed {
 		t.Fatal("the listing of an old directory is not believed")
 	}
@@ -239,6 +242,9 @@ func TestCompressedFileIsShownUnlessItWasReadBefore(t *testing.T) {
 	// Its position must not be dropped while the compressed file is there.
 	s.scan(time.Now().Add(2 * keepGone))
 	s.scan(time.Now().Add(4 * keepGone))
+	if n := len(r.p.files); n != 1 {
+		t.Errorf("%d positions while the compressed file is there, want 1", n)
+	}
 	if got := r.skippedNow(s); len(got) != 0 {
 		t.Errorf("a file that was read is shown later: %v", got)
 	}
@@ -268,7 +274,14 @@ func TestPositionsOfGoneFilesAreDropped(t *testing.T) {
 	if n := len(r.p.files); n != 1 {
 		t.Errorf("%d positions soon after the file went, want 1", n)
 	}
+	rename(t, r.root, r.root+"-away")
 	s.scan(time.Now().Add(2 * keepGone))
+	if n := len(r.p.files); n != 1 {
+		t.Errorf("%d positions while the directory cannot be listed, want 1", n)
+	}
+	rename(t, r.root+"-away", r.root)
+	s.scan(time.Now().Add(5 * keepGone / 2))
+	s.scan(time.Now().Add(5 * keepGone))
 	if n := len(r.p.files); n != 0 {
 		t.Errorf("%d positions long after the file went, want 0", n)
 	}

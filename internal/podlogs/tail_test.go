@@ -491,7 +491,7 @@ func TestKubeletsRotationAtSpeedLosesNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 		// A rotation takes the kubelet at least seconds; here it waits for the discovery.
-		eventually(t, "discovery", func() bool { return r.c.tail(idOf(fi)) != nil })
+		eventually(t, "discovery", func() bool { return r.c.claim(idOf(fi)) != nil })
 		ids := numbered(fmt.Sprint("gen", i), 0, 2000)
 		want = append(want, ids...)
 		f.out(ids...)
@@ -506,4 +506,68 @@ func TestKubeletsRotationAtSpeedLosesNothing(t *testing.T) {
 		t.Error("lines are out of order")
 	}
 	eventually(t, "closing", func() bool { return len(r.c.Status().Files) <= 1 })
+}
+
+func TestFileThatIsRenamedBackGoesOn(t *testing.T) {
+	r := newRig(t)
+	path := filepath.Join(r.dir("web", "nginx"), "0.log")
+	f := openLog(t, path).out("a")
+	r.build()
+	s := newScanner(r.c)
+	scan := func() { s.scan(time.Now().Add(time.Hour)) }
+	scan()
+	away := filepath.Join(r.t.TempDir(), "away")
+	rename(t, path, away)
+	scan()
+	if f, _ := r.status("0.log"); !f.Deleted {
+		t.Fatal("the file is not taken for deleted")
+	}
+	rename(t, away, path)
+	scan()
+	if f, ok := r.status("0.log"); f.Deleted || !ok {
+		t.Error("the file is still taken for deleted")
+	}
+	tl := r.c.order[0].tails[0]
+	r.c.remove(tl)
+	if f.out("b"); len(r.c.Status().Files) != 1 {
+		t.Error("a file with a name was removed")
+	}
+}
+
+func TestLateWritesToARotatedFileComeBeforeTheNewFile(t *testing.T) {
+	r := newRig(t)
+	path := filepath.Join(r.dir("web", "nginx"), "0.log")
+	old := openLog(t, path).out("x")
+	r.build()
+	r.c.timing.settle = time.Second
+	r.run()
+	r.sink.wait(t, 1)
+	rename(t, path, path+".20260102-030405")
+	openLog(t, path).write(cri("stdout", "F", "b"))
+	eventually(t, "discovery", func() bool { return len(r.c.Status().Files) == 2 })
+	old.write(cri("stdout", "P", "a"))
+	if diff := cmp.Diff([]string{"x", "ab"}, r.sink.wait(t, 2)); diff != "" {
+		t.Errorf("lines (-want +got):\n%s", diff)
+	}
+	old.out("very late")
+	r.sink.wait(t, 3)
+}
+
+func TestOverlongLineIsRecognisedAfterAKill(t *testing.T) {
+	r := newRig(t)
+	path := filepath.Join(r.dir("web", "nginx"), "0.log")
+	f := openLog(t, path).out("a").write("2026-01-02T03:04:05Z stdout F " + strings.Repeat("x", 2*turnSize))
+	r.start()
+	r.sink.wait(t, 2)
+	eventually(t, "reading on", func() bool { s, _ := r.status("0.log"); return s.Read == s.Size })
+	r.finish()
+	first := r.sink.all()
+	f.write("rest\n").out("b")
+	r.sink = newLedger()
+	r.start()
+	r.sink.wait(t, 2)
+	want := append(first[1:], line{first[0].labels, first[0].metadata, first[0].t, "b"})
+	if diff := cmp.Diff(want, r.sink.all(), cmp.AllowUnexported(line{})); diff != "" {
+		t.Errorf("lines (-want +got):\n%.2000s", diff)
+	}
 }
