@@ -57,7 +57,7 @@ func (f *File) Run(ctx context.Context, update func([]labels.Labels)) error {
 	if err != nil {
 		f.log.Warn("watching files of discovery is not possible, reading them by interval", "err", err)
 	} else {
-		defer watcher.Close() //nolint:errcheck // It holds nothing that could be lost.
+		defer watcher.Close()
 		events, watchErrs = watcher.Events, watcher.Errors
 	}
 	ticker := time.NewTicker(time.Duration(f.cfg.RefreshInterval))
@@ -170,7 +170,7 @@ func readList(path string) ([]labels.Labels, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer fd.Close() //nolint:errcheck // Only read from.
+	defer fd.Close()
 	data, err := readLimited(fd)
 	if err != nil {
 		return nil, err

@@ -89,7 +89,7 @@ func (h *HTTP) fetch(ctx context.Context) (_ []labels.Labels, err error) {
 	if err != nil {
 		return nil, err
 	}
-	defer resp.Body.Close() //nolint:errcheck // Only read from.
+	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
 		return nil, fmt.Errorf("server returned HTTP status %s", resp.Status)
 	}

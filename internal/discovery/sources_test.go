@@ -195,7 +195,7 @@ func TestURLIsFetchedByIntervalAndKeepsItsLastTargets(t *testing.T) {
 		var header http.Header
 		client := &http.Client{Transport: answers(func(req *http.Request) (*http.Response, error) {
 			header = req.Header
-			resp := &http.Response{StatusCode: 200, Status: "200 OK", Header: http.Header{"Content-Type": {"application/json; charset=utf-8"}}, Request: req}
+			resp := &http.Response{StatusCode: http.StatusOK, Status: "200 OK", Header: http.Header{"Content-Type": {"application/json; charset=utf-8"}}, Request: req}
 			switch n.Add(1) {
 			case 1:
 				resp.Body = io.NopCloser(strings.NewReader(`[{"targets": ["a:1", "b:1"], "labels": {"x": "y"}}]`))
@@ -251,7 +251,7 @@ func TestAnswersThatAreNoListOfTargetsAreErrors(t *testing.T) {
 			_, _ = io.WriteString(w, body)
 		}
 	}
-	f("status", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) }, "server returned HTTP status 503")
+	f("status", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) }, "server returned HTTP status 503")
 	f("html", send("text/html", "[]"), `content type is "text/html", must be application/json`)
 	f("charset", send("application/json; charset=latin1", "[]"), "must be application/json")
 	f("not json", send("application/json", "<"), "invalid character")

@@ -183,7 +183,8 @@ func (p *Parser) lexLabels() error {
 			p.i++
 			return nil
 		}
-		from, to := p.i, 0
+		var to int
+		from := p.i
 		switch {
 		case c == '"':
 			if err := p.skipString(false); err != nil {

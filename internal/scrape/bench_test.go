@@ -89,6 +89,7 @@ func BenchmarkSettle(b *testing.B) {
 }
 
 func newBench(tb testing.TB) (*single, *discard) {
+	tb.Helper()
 	s := newSingle(tb, DefaultConfig(), benchJob, "target:9100")
 	sink := &discard{}
 	s.pool.shared.sink = sink

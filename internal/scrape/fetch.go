@@ -31,9 +31,10 @@ type fetcher struct {
 	unzip     sync.Pool // of *gzip.Reader
 }
 
-// request returns the request of a target; it is built once.
+// request returns the request of a target; it is built once and sent with the context of
+// each scrape.
 func (f *fetcher) request(t *target, cfg *JobConfig) (*http.Request, error) {
-	req, err := http.NewRequest(http.MethodGet, t.url, http.NoBody)
+	req, err := http.NewRequestWithContext(context.Background(), http.MethodGet, t.url, http.NoBody)
 	if err != nil {
 		return nil, fail(reasonNetwork, "build the request: %w", withoutURL(err))
 	}
@@ -82,7 +83,7 @@ func (f *fetcher) fetch(ctx context.Context, client *http.Client, req *http.Requ
 	}
 	// A body that was not read to its end costs the connection, which is cheaper than
 	// reading on what may never end.
-	defer resp.Body.Close() //nolint:errcheck // Only read from.
+	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
 		return fail(reasonStatus, "server returned HTTP status %s", resp.Status)
 	}

@@ -118,7 +118,10 @@ func TestHostileTargetsFailWithANamedReason(t *testing.T) {
 		{name: "dns", address: "no-such-host.invalid:80", reason: "dns", text: "no-such-host.invalid"},
 		{name: "tls to plain", job: "scheme: https", handler: text("", good), reason: "tls", text: "gave HTTP response to HTTPS"},
 		{name: "unknown authority", job: "scheme: https", address: tlsServer.Listener.Addr().String(), reason: "tls", text: "certificate"},
-		{name: "status", handler: func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500); _, _ = io.WriteString(w, good) }, reason: "status", text: "server returned HTTP status 500 Internal Server Error"},
+		{name: "status", handler: func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusInternalServerError)
+			_, _ = io.WriteString(w, good)
+		}, reason: "status", text: "server returned HTTP status 500 Internal Server Error"},
 		{name: "html", handler: text("text/html", "<!DOCTYPE html>\n<html>"), reason: "parse", text: `line 1: expected a metric name, found "<!DOCTYPE"`},
 		{name: "html late", handler: text("text/plain", good+"<html>"), reason: "parse", text: `line 2: expected a metric name, found "<html>"`},
 		{name: "garbage", handler: text("application/octet-stream", "\x1f\x8b\x08\xff"), reason: "parse", text: "line 1: expected a metric name"},

@@ -214,7 +214,7 @@ func run(t testing.TB, cfg Config, jobs ...Job) *running {
 	r.Manager = New(cfg, slog.New(slog.DiscardHandler), r.reg, r.ledger, "1.2.3", jobs)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- r.Manager.Run(ctx) }()
+	go func() { done <- r.Run(ctx) }()
 	r.stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {

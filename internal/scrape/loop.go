@@ -30,9 +30,8 @@ type loop struct {
 	former  *loop         // The loop whose table this one continues, nil for a new target.
 
 	// Owned by run, by the heir once stopped is closed and adopted is set.
-	table    *Table
-	req      *http.Request
-	bodySize int // Of the last response.
+	table *Table
+	req   *http.Request
 
 	mu      sync.Mutex     // guards what follows
 	adopted bool           // Another loop continues the table.

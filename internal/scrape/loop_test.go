@@ -492,6 +492,11 @@ func TestMetricsAreWellFormed(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
 		lint(t, r.reg)
+		twins := run(t, DefaultConfig(), jobOf(t, job10s, newList("a:1"), script("a 1\n")), jobOf(t, job10s, newList("b:1"), script("a 1\n")))
+		time.Sleep(time.Second)
+		if n := twins.metric(t, "ingot_scrape_targets", "job", "j"); n != 2 {
+			t.Errorf("%v targets of two jobs with one name, want 2", n)
+		}
 		if n := r.metric(t, "ingot_scrape_targets", "state", "down"); n != 1 {
 			t.Errorf("%v targets down, want 1", n)
 		}

@@ -85,9 +85,8 @@ func (m *jobMetrics) count(reason string, n int) {
 
 // collector shows what the manager's status shows, as gauges.
 type collector struct {
-	manager            *Manager
-	targets, series    *prometheus.Desc
-	discoveryErrorsNow *prometheus.Desc
+	manager                  *Manager
+	targets, series, failing *prometheus.Desc
 }
 
 func newCollector(m *Manager) *collector {
@@ -97,7 +96,7 @@ func newCollector(m *Manager) *collector {
 			"Targets by state: up, down and unknown are scraped, dropped and invalid are not.", []string{"job", "state"}, nil),
 		series: prometheus.NewDesc("ingot_scrape_series",
 			"Series of the last scrapes of all targets that end with a stale marker.", []string{"job"}, nil),
-		discoveryErrorsNow: prometheus.NewDesc("ingot_scrape_discovery_failing",
+		failing: prometheus.NewDesc("ingot_scrape_discovery_failing",
 			"Sources of targets whose list may be out of date.", []string{"job"}, nil),
 	}
 }
@@ -106,7 +105,7 @@ func newCollector(m *Manager) *collector {
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	ch <- c.targets
 	ch <- c.series
-	ch <- c.discoveryErrorsNow
+	ch <- c.failing
 }
 
 // Collect implements prometheus.Collector.
@@ -114,14 +113,17 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, v int, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(v), labels...)
 	}
+	jobs := make(map[string]counts) // A configured job may have the name of a built-in one.
 	for _, p := range c.manager.pools {
-		n := p.counts()
-		gauge(c.targets, n.up, p.cfg.JobName, string(HealthUp))
-		gauge(c.targets, n.down, p.cfg.JobName, string(HealthDown))
-		gauge(c.targets, n.unknown, p.cfg.JobName, string(HealthUnknown))
-		gauge(c.targets, n.dropped, p.cfg.JobName, "dropped")
-		gauge(c.targets, n.invalid, p.cfg.JobName, "invalid")
-		gauge(c.series, n.series, p.cfg.JobName)
-		gauge(c.discoveryErrorsNow, n.failing, p.cfg.JobName)
+		jobs[p.cfg.JobName] = jobs[p.cfg.JobName].plus(p.counts())
+	}
+	for job, n := range jobs {
+		gauge(c.targets, n.up, job, string(HealthUp))
+		gauge(c.targets, n.down, job, string(HealthDown))
+		gauge(c.targets, n.unknown, job, string(HealthUnknown))
+		gauge(c.targets, n.dropped, job, "dropped")
+		gauge(c.targets, n.invalid, job, "invalid")
+		gauge(c.series, n.series, job)
+		gauge(c.failing, n.failing, job)
 	}
 }

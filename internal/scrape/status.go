@@ -117,6 +117,10 @@ type counts struct {
 	up, down, unknown, dropped, invalid, series, failing int
 }
 
+func (c counts) plus(o counts) counts {
+	return counts{c.up + o.up, c.down + o.down, c.unknown + o.unknown, c.dropped + o.dropped, c.invalid + o.invalid, c.series + o.series, c.failing + o.failing}
+}
+
 func (p *pool) counts() counts {
 	n := counts{failing: len(p.failing())}
 	p.mu.Lock()

@@ -2,6 +2,7 @@ package scrape
 
 import (
 	"math/bits"
+	"slices"
 
 	"github.com/ingot-telemetry/ingot/internal/expfmt"
 	"github.com/ingot-telemetry/ingot/internal/model"
@@ -389,8 +390,8 @@ func (t *Table) endTimes() {
 
 // restore takes back what Take recorded.
 func (t *Table) restore() {
-	for i := len(t.undo) - 1; i >= 0; i-- {
-		t.newest[t.undo[i].series] = t.undo[i].newest
+	for _, u := range slices.Backward(t.undo) {
+		t.newest[u.series] = u.newest
 	}
 	t.undo = t.undo[:0]
 	clear(t.cur)

@@ -83,7 +83,7 @@ func fast(t *Table, now int64, lines []line, failed bool) (taken []Taken, stale 
 	t.Begin(now)
 	for _, l := range lines {
 		var row Row
-		ok := false
+		var ok bool
 		if t.Hint() == l.key {
 			row, ok = t.Expected(expfmt.TypeUnknown)
 		} else {
