@@ -11,13 +11,13 @@ import (
 	"io/fs"
 	"maps"
 	"os"
-	"os/exec"
 	"path"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 const module = "github.com/ingot-telemetry/ingot/"
@@ -241,46 +241,54 @@ func moduleOf(imported string, required map[string]bool) string {
 }
 
 func TestNoFilePointsOutOfTheRepository(t *testing.T) {
-	list, err := exec.CommandContext(t.Context(), "git", "ls-files").Output()
-	if err != nil {
-		t.Fatalf("git ls-files: %v", err)
-	}
-	for _, name := range strings.Fields(string(list)) {
-		text, err := os.ReadFile(name)
-		if err != nil {
-			continue // deleted in the work tree
+	walk(t, func(name string) {
+		text := read(t, name)
+		if !utf8.ValidString(text) {
+			return // a binary
 		}
-		for i, line := range strings.Split(string(text), "\n") {
+		n := 0
+		for line := range strings.Lines(text) {
+			n++
 			if hit := outside.FindString(line); hit != "" {
-				t.Errorf("%s:%d: points out of the repository: %q", name, i+1, hit)
+				t.Errorf("%s:%d: points out of the repository: %q", name, n, hit)
 			}
 		}
-	}
+	})
 }
 
-// sources reads the Go files of this module, without testdata and the servers' own modules.
-func sources(t *testing.T) map[string][]byte {
+// walk calls visit for each file but those of folders that git ignores.
+func walk(t *testing.T, visit func(name string)) {
 	t.Helper()
-	files := map[string][]byte{}
 	err := fs.WalkDir(os.DirFS("."), ".", func(name string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
+		if err == nil && d.IsDir() && slices.Contains([]string{".git", ".cache", "bin", "data"}, name) {
+			return fs.SkipDir
 		}
-		if d.IsDir() {
-			_, nested := os.Stat(path.Join(name, "go.mod"))
-			if name != "." && (nested == nil || strings.HasPrefix(d.Name(), ".") || slices.Contains([]string{"bin", "data", "testdata"}, d.Name())) {
-				return fs.SkipDir
-			}
-			return nil
-		}
-		if path.Ext(name) == ".go" {
-			files[name], err = os.ReadFile(name)
+		if err == nil && d.Type().IsRegular() {
+			visit(name)
 		}
 		return err
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// sources reads the Go files of this module, without testdata and what has a go.mod of its own.
+func sources(t *testing.T) map[string][]byte {
+	t.Helper()
+	files := map[string][]byte{}
+	var others []string
+	walk(t, func(name string) {
+		switch {
+		case path.Base(name) == "go.mod" && name != "go.mod":
+			others = append(others, path.Dir(name)+"/")
+		case path.Ext(name) == ".go" && !strings.Contains(name, "/testdata/"):
+			files[name] = []byte(read(t, name))
+		}
+	})
+	maps.DeleteFunc(files, func(name string, _ []byte) bool {
+		return slices.ContainsFunc(others, func(dir string) bool { return strings.HasPrefix(name, dir) })
+	})
 	return files
 }
 

@@ -77,6 +77,7 @@ type reference struct {
 // section writes the keys of the struct v, which is at the given path, and then the blocks
 // below it.
 func (w *reference) section(t *testing.T, at string, v reflect.Value) {
+	t.Helper()
 	title := cmp.Or(at, "Top level")
 	if at != "" {
 		title = "`" + at + "`"
@@ -99,6 +100,7 @@ type block struct {
 
 // rows writes a row for each field of v and returns the blocks that need a section.
 func (w *reference) rows(t *testing.T, at string, v reflect.Value) []block {
+	t.Helper()
 	var below []block
 	for i := range v.NumField() {
 		f := v.Type().Field(i)
@@ -169,8 +171,7 @@ func (w *reference) externals() {
 }
 
 func (w *reference) externalRows(prefix string, typ reflect.Type) {
-	for i := range typ.NumField() {
-		f := typ.Field(i)
+	for f := range typ.Fields() {
 		key, options, _ := strings.Cut(f.Tag.Get("yaml"), ",")
 		if key == "-" || !f.IsExported() || f.Tag.Get("yaml") == "" || strings.HasSuffix(key, "_ref") {
 			continue // *_ref names an entry of a secret manager, which Ingot does not have
