@@ -202,6 +202,25 @@ func corpus(t testing.TB) map[string][]byte {
 	return all
 }
 
+func TestHintThatIsOnlyTheBeginningOfAKeyDoesNotMatch(t *testing.T) {
+	for in, want := range map[string]string{
+		"foo {a=\"b\"} 1": `foo {a="b"}`,
+		"foo{a=\"b\"} 1":  `foo{a="b"}`,
+		"foobar 1":        "foobar",
+		"foo 1":           "foo",
+		"foo-1":           "foo",
+	} {
+		var p Parser
+		p.Reset([]byte(in))
+		if kind, err := p.Next("foo"); kind != KindSample || string(p.Key()) != want {
+			t.Errorf("key of %q with the hint foo is %q (%v), want %q", in, p.Key(), err, want)
+		}
+		if p.Hinted() != (in == "foo 1") {
+			t.Errorf("Hinted after %q is %v", in, p.Hinted())
+		}
+	}
+}
+
 func TestErrorsNameTheLineAndWhatWasExpected(t *testing.T) {
 	f := func(in, want string) {
 		t.Helper()

@@ -130,11 +130,7 @@ func (l *loop) scrapeUntilGone(ctx context.Context, ticker *time.Ticker) {
 	for {
 		now := time.Now().Round(0) // Round takes away the monotonic clock: what counts is the wall.
 		aligned = nextAligned(aligned, now, l.target.interval)
-		at := now
-		if late := now.Sub(aligned); late <= min(l.target.interval/100, alignment) && late > -l.target.interval {
-			at = aligned
-		}
-		l.scrape(ctx, at)
+		l.scrape(ctx, timestamp(aligned, now, l.target.interval))
 		select {
 		case <-ctx.Done():
 			return
@@ -160,6 +156,14 @@ func nextAligned(aligned, now time.Time, interval time.Duration) time.Time {
 		return now
 	}
 	return aligned.Add(max(0, late/interval) * interval)
+}
+
+// timestamp returns the time that a scrape at now gets: the regular one unless it is late.
+func timestamp(aligned, now time.Time, interval time.Duration) time.Time {
+	if now.Sub(aligned) <= min(interval/100, alignment) {
+		return aligned
+	}
+	return now
 }
 
 // retire waits until the target would have been scraped twice more and a bit, then marks

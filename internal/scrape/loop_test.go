@@ -61,6 +61,52 @@ func TestAlignedTimeFollowsTheClock(t *testing.T) {
 	f(base.Add(-time.Hour), base.Add(-time.Hour)) // One that was wrong starts anew.
 }
 
+func TestScrapesThatAreALittleLateGetTheRegularTimestamp(t *testing.T) {
+	base := time.Unix(1000, 0)
+	f := func(interval, late, want time.Duration) {
+		t.Helper()
+		if got := timestamp(base, base.Add(late), interval).Sub(base); got != want {
+			t.Errorf("a scrape each %s that is %s late gets the time +%s, want +%s", interval, late, got, want)
+		}
+	}
+	f(10*time.Second, 2*time.Millisecond, 0)
+	f(10*time.Second, 3*time.Millisecond, 3*time.Millisecond)
+	f(10*time.Second, -time.Millisecond, 0)
+	f(100*time.Millisecond, 2*time.Millisecond, 2*time.Millisecond) // At most 1 % of the interval.
+	f(100*time.Millisecond, time.Millisecond, 0)
+}
+
+func TestScrapeThatTheStopCutsOffYieldsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := run(t, DefaultConfig(), jobOf(t, job10s, newList("a:1"), answer(func(req *http.Request) (int, string) {
+			<-req.Context().Done()
+			return 200, "m 1\n"
+		})))
+		time.Sleep(10 * time.Second)
+		for r.metric(t, "ingot_scrape_scrapes_total") == r.metric(t, "ingot_scrape_failures_total") {
+			time.Sleep(100 * time.Millisecond)
+		}
+		r.take()
+		r.stop()
+		if b := r.take(); len(b) != 0 {
+			t.Errorf("pushed %s at the stop, want nothing", brief(b[0]))
+		}
+	})
+}
+
+func TestClashingLabelsAreRenamedShortNamesFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		source := newList()
+		source.setLabels(labels.FromStrings("__address__", "a:1", "x", "target", "exported_x", "target too"))
+		r := run(t, DefaultConfig(), jobOf(t, job10s, source, script(`a{x="1",exported_x="2"} 1`+"\n")))
+		untilScraped(t, r.ledger)
+		want := "a{exported_exported_exported_x=2,exported_exported_x=1,exported_x=target too,x=target} 1"
+		if got, _, _ := strings.Cut(brief(r.take()[0]), ";"); got != want {
+			t.Errorf("series %s, want %s", got, want)
+		}
+	})
+}
+
 func TestTimestampsIncreaseWhenTheClockIsSetBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := run(t, DefaultConfig(), jobOf(t, job10s, newList("a:1"), script("m 1\n")))
