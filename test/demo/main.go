@@ -65,7 +65,7 @@ func build(ctx context.Context, out *steps.Printer, dir string) error {
 	if err != nil {
 		return err
 	}
-	if err := cmd.Start(); err != nil {
+	if err = cmd.Start(); err != nil {
 		return fmt.Errorf("build: %w", err)
 	}
 	// What is not the name of a compiled package is an error text.

@@ -32,9 +32,15 @@ func TestFaultsRefuseWithoutStoring(t *testing.T) {
 		retry  string
 		text   string
 	}{
-		{status: 500}, {status: 503}, {status: 400}, {status: 401}, {status: 413},
-		{status: 429, retry: "30"}, {status: 429, retry: when.UTC().Format(http.TimeFormat)},
-		{status: 500, text: "own words"}, {status: 200},
+		{status: 500},
+		{status: 503},
+		{status: 400},
+		{status: 401},
+		{status: 413},
+		{status: 429, retry: "30"},
+		{status: 429, retry: when.UTC().Format(http.TimeFormat)},
+		{status: 500, text: "own words"},
+		{status: 200},
 	} {
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, r.PushURL(), strings.NewReader(string(seqBody(t, int64(i)))))
 		if err != nil {

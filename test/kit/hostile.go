@@ -14,6 +14,7 @@ import (
 func (t *Target) answer(w http.ResponseWriter, r *http.Request, s Scrape, changed <-chan struct{}) bool {
 	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
 	switch s.Mode {
+	case ModeHonest:
 	case ModeGarbage:
 		return write(w, "seq{i=\"0\"} 1\n\x00\x01\xff}{ not an exposition\n{{{{\n")
 	case ModeHTML:

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"io"
+	"maps"
 	"math"
 	"net/http"
 	"os"
@@ -191,9 +192,7 @@ func postHeader(ctx context.Context, url, tenant string, body []byte, change htt
 	if tenant != "" {
 		req.Header.Set("X-Scope-OrgID", tenant)
 	}
-	for name, values := range change {
-		req.Header[name] = values
-	}
+	maps.Copy(req.Header, change)
 	client := http.Client{
 		Transport:     &http.Transport{DisableKeepAlives: true},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },

@@ -1,6 +1,7 @@
 package kit
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -195,7 +196,7 @@ func CheckStream(text string, limits StreamLimits) (labels.Labels, error) {
 		return lset, fmt.Errorf("error parsing labels '%s' with error: %w", text, err)
 	}
 	if lset.IsEmpty() {
-		return lset, fmt.Errorf("error at least one label pair is required per stream")
+		return lset, errors.New("error at least one label pair is required per stream")
 	}
 	count := lset.Len()
 	if lset.Has("service_name") {

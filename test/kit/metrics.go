@@ -1,6 +1,7 @@
 package kit
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"net/http"
@@ -180,12 +181,18 @@ func (r *MetricsReceiver) store(t *metricsTenant, tenant string, lset labels.Lab
 			t.newest = max(t.newest, sample.T)
 			stored++
 		default:
-			known := s != nil && slices.ContainsFunc(s.Samples, sample.Same)
+			known := s != nil && s.has(sample)
 			r.refused = append(r.refused, RefusedSample{Tenant: tenant, Labels: lset, Sample: sample, Reason: reason, Known: known})
 			refuse(fmt.Errorf("the sample at %d has been refused: %s, series: %s", sample.T, reason, key))
 		}
 	}
 	return stored
+}
+
+// has tells whether the series holds the sample; its samples are in the order of time.
+func (s *Series) has(sample Sample) bool {
+	i, found := slices.BinarySearchFunc(s.Samples, sample.T, func(o Sample, t int64) int { return cmp.Compare(o.T, t) })
+	return found && s.Samples[i].Same(sample)
 }
 
 // verdict returns why a sample is refused for its time, "" when it is accepted: newer than

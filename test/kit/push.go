@@ -47,9 +47,9 @@ func DecodePush(h http.Header, body []byte) ([]PushStream, error) {
 		if num != 1 {
 			return nil // unknown fields are skipped, as protobuf demands
 		}
-		s, err := decodeStream(v)
+		s, streamErr := decodeStream(v)
 		streams = append(streams, s)
-		return err
+		return streamErr
 	})
 	if err != nil {
 		return nil, fmt.Errorf("decode logproto.PushRequest: %w", err)

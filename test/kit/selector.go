@@ -37,7 +37,7 @@ func ParseSelectorPrefix(s string) (matchers []*labels.Matcher, rest string, err
 		if !validMetricName(name) {
 			return nil, "", fmt.Errorf("bad metric name %q", name)
 		}
-		if err := add(labels.MatchEqual, labels.MetricName, name); err != nil {
+		if err = add(labels.MatchEqual, nameLabel, name); err != nil {
 			return nil, "", err
 		}
 	}

@@ -1,6 +1,7 @@
 package kit
 
 import (
+	"errors"
 	"fmt"
 	"mime"
 	"net/http"
@@ -28,7 +29,7 @@ func DecodeWrite(h http.Header, body []byte) (*prompb.WriteRequest, error) {
 		return nil, fmt.Errorf("X-Prometheus-Remote-Write-Version %q is not 0.1.0", version)
 	}
 	if h.Get("User-Agent") == "" {
-		return nil, fmt.Errorf("no User-Agent")
+		return nil, errors.New("no User-Agent")
 	}
 	raw, err := DecodeSnappy(body)
 	if err != nil {
@@ -53,6 +54,9 @@ func DefaultSeriesLimits() SeriesLimits {
 	return SeriesLimits{MaxLabels: 30, MaxNameLength: 1024, MaxValueLength: 2048}
 }
 
+// nameLabel is the label that holds the name of a metric.
+const nameLabel = "__name__"
+
 // CheckSeries returns the label set of one series, or why Mimir and the specification of
 // remote write 1.0 refuse it: no metric name, a bad or empty name or value, names that are not
 // in byte order, the same name twice, invalid UTF-8, too many or too long labels.
@@ -75,7 +79,7 @@ func CheckSeries(ts *prompb.TimeSeries, limits SeriesLimits) (labels.Labels, err
 			return fail("label-invalid", "the label %q has an empty value", l.Name)
 		case !utf8.ValidString(l.Value):
 			return fail("label-value-invalid", "the value of label %q is not valid UTF-8", l.Name)
-		case l.Name != labels.MetricName && !validLabelName(l.Name):
+		case l.Name != nameLabel && !validLabelName(l.Name):
 			return fail("label-invalid", "the label name %q has characters other than letters, digits and _", l.Name)
 		case i > 0 && l.Name == last:
 			return fail("duplicate-label-names", "the label %q occurs twice", l.Name)
@@ -86,7 +90,7 @@ func CheckSeries(ts *prompb.TimeSeries, limits SeriesLimits) (labels.Labels, err
 		case len(l.Value) > limits.MaxValueLength:
 			return fail("label-value-too-long", "the value of label %q is over %d bytes", l.Name, limits.MaxValueLength)
 		}
-		if l.Name == labels.MetricName {
+		if l.Name == nameLabel {
 			name = l.Value
 		}
 		last = l.Name

@@ -35,11 +35,9 @@ func (q logQuery) matchesStream(lset labels.Labels) bool {
 
 func (q logQuery) matchesLine(line string) bool {
 	for _, f := range q.filters {
-		has := false
+		has := strings.Contains(line, f.text)
 		if f.re != nil {
 			has = f.re.MatchString(line)
-		} else {
-			has = strings.Contains(line, f.text)
 		}
 		if has == f.not {
 			return false

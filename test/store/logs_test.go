@@ -64,7 +64,8 @@ func TestStoreAnswersLogQL(t *testing.T) {
 		{`{job="a"}`, []string{"since", "10s"}, ""},
 		{`{job=~".+"} |= "nothing"`, nil, ""},
 		{
-			`{job=~".+"}`, []string{"limit", "2", "direction", "FORWARD"},
+			`{job=~".+"}`,
+			[]string{"limit", "2", "direction", "FORWARD"},
 			a(line(0, "GET /a 200")) + `,{"stream":{"job":"b","pod":"p-1"},"values":[["` + fmt.Sprint(ns+5e8) + `","quoted \"x\""]]}`,
 		},
 	} {

@@ -121,19 +121,23 @@ func TestStoreAnswersPromQL(t *testing.T) {
 		want       string
 	}{
 		{
-			"vector", "/api/v1/query", []string{"query", `up{job="a"}`, "time", fmt.Sprint(sec)},
+			"vector", "/api/v1/query",
+			[]string{"query", `up{job="a"}`, "time", fmt.Sprint(sec)},
 			fmt.Sprintf(`{"status":"success","data":{"resultType":"vector","result":[{"metric":{"__name__":"up","job":"a"},"value":[%d,"0"]}]}}`, sec),
 		},
 		{
-			"aggregation behind Mimir's prefix", "/prometheus/api/v1/query", []string{"query", `sum by (job) (rate(c_total[2s]))`, "time", fmt.Sprint(sec)},
+			"aggregation behind Mimir's prefix", "/prometheus/api/v1/query",
+			[]string{"query", `sum by (job) (rate(c_total[2s]))`, "time", fmt.Sprint(sec)},
 			fmt.Sprintf(`{"status":"success","data":{"resultType":"vector","result":[{"metric":{"job":"a"},"value":[%d,"10"]}]}}`, sec),
 		},
 		{
-			"scalar", "/api/v1/query", []string{"query", `1/0`, "time", fmt.Sprint(sec)},
+			"scalar", "/api/v1/query",
+			[]string{"query", `1/0`, "time", fmt.Sprint(sec)},
 			fmt.Sprintf(`{"status":"success","data":{"resultType":"scalar","result":[%d,"+Inf"]}}`, sec),
 		},
 		{
-			"range", "/api/v1/query_range", []string{"query", `min(up)`, "start", fmt.Sprint(sec - 2), "end", now.Format(time.RFC3339), "step", "1s"},
+			"range", "/api/v1/query_range",
+			[]string{"query", `min(up)`, "start", fmt.Sprint(sec - 2), "end", now.Format(time.RFC3339), "step", "1s"},
 			fmt.Sprintf(`{"status":"success","data":{"resultType":"matrix","result":[{"metric":{},"values":[[%d,"1"],[%d,"1"],[%d,"0"]]}]}}`, sec-2, sec-1, sec),
 		},
 		{"nothing", "/api/v1/query", []string{"query", `nothing`}, `{"status":"success","data":{"resultType":"vector","result":[]}}`},

@@ -158,7 +158,7 @@ func (d *demo) lookJobs(ctx context.Context) ([]jobRow, error) {
 		{`sum by (job) (up)`, func(r *jobRow, v float64) { r.up = v }},
 		{`count by (job) ({__name__=~".+"})`, func(r *jobRow, v float64) { r.series = v }},
 		{
-			fmt.Sprintf(`sum by (job) (count_over_time({__name__=~".+"}[%.0fs])) / %[1]f`, window.Seconds()),
+			fmt.Sprintf(`sum by (job) (sum_over_time(scrape_samples_post_metric_relabeling[%.0fs])) / %[1]f`, window.Seconds()),
 			func(r *jobRow, v float64) { r.sps = v },
 		},
 	} {
@@ -230,11 +230,12 @@ func (d *demo) missingJobs(rows []jobRow) (missing []string) {
 	for _, r := range rows {
 		got[r.name] = r
 	}
+	const report = 5 // series that every scrape has, up and its companions
 	for _, name := range slices.Sorted(maps.Keys(want)) {
 		w, g := want[name], got[name]
 		if g.up != w.up || g.targets != w.targets {
 			missing = append(missing, fmt.Sprintf("job %s: %.0f of %.0f targets up, want %.0f of %.0f", name, g.up, g.targets, w.up, w.targets))
-		} else if w.up > 0 && g.series <= g.targets*10 {
+		} else if w.up > 0 && g.series <= g.targets*report {
 			missing = append(missing, fmt.Sprintf("job %s: only %.0f series", name, g.series))
 		}
 	}
@@ -261,15 +262,15 @@ func (s snapshot) table() string {
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)
 	row := func(format string, args ...any) { _, _ = fmt.Fprintf(w, format, args...) } // a builder takes everything
 	b.WriteString("\nMETRICS, by PromQL\n")
-	row("  up\tseries\tsamples/s\t  job\n")
+	row("up\tseries\tsamples/s\t  job\n")
 	for _, j := range s.jobs {
-		row("  %.0f/%.0f\t%.0f\t%.1f\t  %s\n", j.up, j.targets, j.series, j.sps, j.name)
+		row("%.0f/%.0f\t%.0f\t%.1f\t  %s\n", j.up, j.targets, j.series, j.sps, j.name)
 	}
 	_ = w.Flush()
 	b.WriteString("\nLOGS, by LogQL\n")
-	row("  lines\tlines/s\t  stream\n")
+	row("lines\tlines/s\t  stream\n")
 	for _, st := range s.streams {
-		row("  %d\t%.1f\t  %s\n", st.lines, st.perSecs, st.name)
+		row("%d\t%.1f\t  %s\n", st.lines, st.perSecs, st.name)
 	}
 	_ = w.Flush()
 	b.WriteString("\nLAST LINES\n")
