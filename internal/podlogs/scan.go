@@ -320,7 +320,7 @@ func (s *scanner) forget(key dirKey, d *dir) {
 	}
 }
 
-// markGone notes which open files have no name any more, or have one again.
+// markGone notes which open files have no name any more. Collector.claim notes the opposite.
 func (s *scanner) markGone() {
 	named := map[fileID]bool{}
 	for _, d := range s.dirs {
@@ -329,11 +329,11 @@ func (s *scanner) markGone() {
 	s.c.mu.Lock()
 	defer s.c.mu.Unlock()
 	for id, t := range s.c.byID {
+		if named[id] {
+			continue
+		}
 		t.mu.Lock()
-		switch {
-		case named[id]:
-			t.gone = time.Time{}
-		case t.gone.IsZero():
+		if t.gone.IsZero() {
 			t.gone = s.now
 		}
 		t.mu.Unlock()
