@@ -194,10 +194,10 @@ func TestURLIsFetchedByIntervalAndKeepsItsLastTargets(t *testing.T) {
 		var n atomic.Int32
 		var header http.Header
 		client := &http.Client{Transport: answers(func(req *http.Request) (*http.Response, error) {
-			header = req.Header
 			resp := &http.Response{StatusCode: http.StatusOK, Status: "200 OK", Header: http.Header{"Content-Type": {"application/json; charset=utf-8"}}, Request: req}
 			switch n.Add(1) {
 			case 1:
+				header = req.Header
 				resp.Body = io.NopCloser(strings.NewReader(`[{"targets": ["a:1", "b:1"], "labels": {"x": "y"}}]`))
 			case 2:
 				return nil, errors.New("no route")
@@ -236,11 +236,12 @@ func TestURLIsFetchedByIntervalAndKeepsItsLastTargets(t *testing.T) {
 }
 
 func TestAnswersThatAreNoListOfTargetsAreErrors(t *testing.T) {
+	interval := config.Duration(time.Minute)
 	f := func(name string, h http.HandlerFunc, text string) {
 		t.Helper()
 		server := httptest.NewServer(h)
 		defer server.Close()
-		s := NewHTTP(HTTPConfig{URL: server.URL, RefreshInterval: config.Duration(time.Second)}, quiet(), server.Client(), "")
+		s := NewHTTP(HTTPConfig{URL: server.URL, RefreshInterval: interval}, quiet(), server.Client(), "")
 		if _, err := s.fetch(t.Context()); err == nil || !strings.Contains(err.Error(), text) {
 			t.Errorf("%s: %v, want ...%s...", name, err, text)
 		}
@@ -265,6 +266,7 @@ func TestAnswersThatAreNoListOfTargetsAreErrors(t *testing.T) {
 			}
 		}
 	}, "list of targets exceeds 33554432 bytes")
+	interval = config.Duration(200 * time.Millisecond)
 	f("slow", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, "context deadline exceeded")
 }
 
