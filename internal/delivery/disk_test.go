@@ -88,8 +88,7 @@ func TestRestartInTheMiddleOfDrainingRepeatsNothing(t *testing.T) {
 				return respond(200, ""), nil
 			})
 			q := start(t, newQueue(t, testConfig(), dir, b))
-			time.Sleep(time.Second)
-			synctest.Wait()
+			synctest.Wait() // The stop comes at once: it has to write the cursor itself.
 			q.shutdown()
 			sent = append(sent, b.accepted()...)
 		})
@@ -173,11 +172,21 @@ func TestCapSparesTheBlockInFlight(t *testing.T) {
 		})
 		q := start(t, newQueue(t, cfg, dir, b))
 		synctest.Wait()
-		put(t, q.Queue, 90, 200, 10_000)
+		var acked ledger
+		for id := 90; id < 200; id++ {
+			blk := block(id, 10_000)
+			blk.Ack = func() { acked.add(id) }
+			if err := q.Put(t.Context(), blk); err != nil {
+				t.Fatal(err)
+			}
+		}
 		synctest.Wait()
 		s := balanced(t, q.Queue)
-		if s.Dropped[dropQueueFull].Blocks < 90 {
-			t.Fatalf("only %+v dropped", s.Dropped)
+		if s.Dropped[dropQueueFull].Blocks < 90 || s.Disk.Blocks < 95 {
+			t.Errorf("dropped %+v, %d left, want the cap used up", s.Dropped, s.Disk.Blocks)
+		}
+		if got := acked.all(); len(got) > 0 {
+			t.Errorf("blocks %v acknowledged before the one in flight", got)
 		}
 		time.Sleep(time.Minute)
 		synctest.Wait()
@@ -186,8 +195,69 @@ func TestCapSparesTheBlockInFlight(t *testing.T) {
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("sent (-want +got), want the one in flight and the newest:\n%s", diff)
 		}
+		if diff := cmp.Diff(numbers(90, 200), acked.all()); diff != "" {
+			t.Errorf("acknowledged (-want +got):\n%s", diff)
+		}
 		q.shutdown()
 	})
+}
+
+func TestBlockInFlightIsNotAcknowledgedWhenItsSegmentIsDropped(t *testing.T) {
+	dir := t.TempDir()
+	cfg := testConfig()
+	cfg.MaxBytes = 1 << 20
+	synctest.Test(t, func(t *testing.T) {
+		b := &backend{}
+		b.set(func(request) (*http.Response, error) {
+			time.Sleep(20 * time.Second)
+			return respond(503, "", "Retry-After", "60"), nil
+		})
+		q := start(t, newQueue(t, cfg, dir, b))
+		var acked ledger
+		for id := range 200 {
+			blk := block(id, 10_000)
+			blk.Ack = func() { acked.add(id) }
+			if err := q.Put(t.Context(), blk); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(30 * time.Second)
+		synctest.Wait()
+		// 100 blocks fit under the cap, besides the one in flight and its segment's file.
+		if s := balanced(t, q.Queue); s.Dropped[dropQueueFull].Blocks == 0 || s.Disk.Blocks < 102 || len(acked.all()) > 0 {
+			t.Errorf("dropped %v, acknowledged %v, want some dropped and none acknowledged before block 0", s.Dropped, acked.all())
+		}
+		b.set(nil)
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		if diff := cmp.Diff(numbers(0, 200), acked.all()); diff != "" || b.accepted()[0] != 0 {
+			t.Errorf("sent %v, acknowledged (-want +got):\n%s", b.accepted(), diff)
+		}
+		q.shutdown()
+	})
+}
+
+func TestDeliveredSegmentThatComesBackIsNotSentAgain(t *testing.T) {
+	dir := t.TempDir()
+	fill(t, testConfig(), dir, 0, 10, 1000)
+	path := segments(t, dir)[0]
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fill(t, testConfig(), dir, 10, 20, 1000)
+	drain(t, testConfig(), dir)
+	fill(t, testConfig(), dir, 20, 30, 1000)
+	if err := os.WriteFile(path, b, 0o600); err != nil { // As if it could not be removed.
+		t.Fatal(err)
+	}
+	got, s := drain(t, testConfig(), dir)
+	if diff := cmp.Diff(numbers(20, 30), got); diff != "" || s.Restored.Blocks != 10 {
+		t.Errorf("%d restored, sent (-want +got):\n%s", s.Restored.Blocks, diff)
+	}
+	if got := segments(t, dir); len(got) > 0 {
+		t.Errorf("segments: %v, want none", got)
+	}
 }
 
 func TestBlocksOverTheAgeAreDropped(t *testing.T) {
@@ -198,13 +268,23 @@ func TestBlocksOverTheAgeAreDropped(t *testing.T) {
 		b.set(refuse)
 		q := start(t, newQueue(t, cfg, dir, b))
 		synctest.Wait()
-		put(t, q.Queue, 0, 10, 100)
+		var acked ledger
+		for id := range 10 {
+			blk := block(id, 100)
+			blk.Ack = func() { acked.add(id) }
+			if err := q.Put(t.Context(), blk); err != nil {
+				t.Fatal(err)
+			}
+		}
 		time.Sleep(24 * time.Hour)
 		put(t, q.Queue, 10, 20, 100)
 		time.Sleep(24*time.Hour + 2*time.Minute) // The first ten go one by one, when their turn comes.
 		synctest.Wait()
 		if s := balanced(t, q.Queue); s.Dropped[dropTooOld].Blocks != 10 || s.Disk.Blocks != 10 {
 			t.Errorf("dropped %v, %d left, want ten of each", s.Dropped, s.Disk.Blocks)
+		}
+		if diff := cmp.Diff(numbers(0, 10), acked.all()); diff != "" {
+			t.Errorf("acknowledged (-want +got):\n%s", diff)
 		}
 		time.Sleep(24 * time.Hour) // The rest goes as a segment.
 		synctest.Wait()
@@ -309,13 +389,25 @@ func TestLostCursorRepeatsButLosesNothing(t *testing.T) {
 			if r.id == 5 {
 				return refuse(r)
 			}
+			time.Sleep(150 * time.Millisecond) // More than one write of the cursor.
 			return respond(200, ""), nil
 		})
 		q := start(t, newQueue(t, testConfig(), dir, b))
-		time.Sleep(time.Second)
+		time.Sleep(2 * time.Second)
 		q.shutdown()
 	})
-	if err := os.Remove(filepath.Join(dir, cursorName)); err != nil {
+	path := filepath.Join(dir, cursorName)
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	older, newer := b[:cursorSize], b[cursorDistance:]
+	for _, slot := range [][]byte{older, newer} {
+		if _, ok := parseCursor(slot); !ok {
+			t.Errorf("slot %x is not a cursor: both are to be used in turn", slot)
+		}
+	}
+	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
 	if got, _ := drain(t, testConfig(), dir); !slices.Equal(got, numbers(0, 20)) {
@@ -534,7 +626,14 @@ func TestDirectoryThatVanishesIsMadeAnew(t *testing.T) {
 		q := newQueue(t, testConfig(), dir, b)
 		r := start(t, q)
 		synctest.Wait()
-		put(t, q, 0, 5, 1000)
+		var acked ledger
+		for id := range 5 {
+			blk := block(id, 1000)
+			blk.Ack = func() { acked.add(id) }
+			if err := q.Put(t.Context(), blk); err != nil {
+				t.Fatal(err)
+			}
+		}
 		synctest.Wait()
 		if err := os.RemoveAll(dir); err != nil {
 			t.Fatal(err)
@@ -553,8 +652,36 @@ func TestDirectoryThatVanishesIsMadeAnew(t *testing.T) {
 		if len(got) < 5 || !slices.Equal(got[len(got)-5:], numbers(5, 10)) {
 			t.Errorf("sent %v, want at least what came after the loss", got)
 		}
+		if diff := cmp.Diff(numbers(0, 5), acked.all()); diff != "" {
+			t.Errorf("acknowledged (-want +got):\n%s", diff)
+		}
 		r.shutdown()
 	})
+}
+
+func TestDirectoryThatVanishesIsNoticedWithoutReading(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "queue")
+	synctest.Test(t, func(t *testing.T) {
+		b := &backend{}
+		b.set(always(503, "", "Retry-After", "300")) //nolint:bodyclose // The queue closes it.
+		q := newQueue(t, testConfig(), dir, b)
+		r := start(t, q)
+		synctest.Wait()
+		put(t, q, 0, 5, 1000)
+		synctest.Wait()
+		if err := os.RemoveAll(dir); err != nil {
+			t.Fatal(err)
+		}
+		put(t, q, 5, 10, 1000) // Written to a file that has no name any more.
+		time.Sleep(10 * time.Second)
+		put(t, q, 10, 15, 1000)
+		synctest.Wait()
+		r.shutdown()
+	})
+	got, _ := drain(t, testConfig(), dir)
+	if diff := cmp.Diff(numbers(10, 15), got); diff != "" {
+		t.Errorf("sent after a restart (-want +got):\n%s", diff)
+	}
 }
 
 func TestDirectoryThatOpensLateComesFirst(t *testing.T) {
@@ -649,6 +776,27 @@ func TestHangingDiskDoesNotHoldUpThePut(t *testing.T) {
 		time.Sleep(time.Second)
 		if s := r.shutdown(); s.State != StateOK || s.Sent.Blocks != 6 || s.Disk.Blocks != 0 {
 			t.Errorf("healed: %+v, want ok and six blocks sent once", s)
+		}
+	})
+}
+
+func TestFailingDiskDoesNotHoldUpThePut(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		cfg := testConfig()
+		cfg.Durability = Always
+		b := &backend{}
+		q := newQueue(t, cfg, dir, b)
+		q.files.writeAt = failingWrite
+		r := start(t, q)
+		begin := time.Now()
+		put(t, q, 0, 5, 1000)
+		if took := time.Since(begin); took != 0 {
+			t.Errorf("five blocks took %s with a failing disk, want no time", took)
+		}
+		synctest.Wait()
+		if s := r.shutdown(); s.State != StateDegraded || !slices.Equal(b.accepted(), numbers(0, 5)) {
+			t.Errorf("state %s, sent %v, want degraded and everything sent from memory", s.State, b.accepted())
 		}
 	})
 }

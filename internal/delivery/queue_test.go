@@ -381,6 +381,27 @@ func TestShutdownSendsNothingToAFailingEndpoint(t *testing.T) {
 	})
 }
 
+func TestShutdownCutsOffTheRequestToAFailingEndpoint(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &backend{}
+		b.set(func(r request) (*http.Response, error) {
+			if len(b.seen()) == 1 {
+				return refuse(r)
+			}
+			<-r.ctx.Done()
+			return nil, r.ctx.Err()
+		})
+		q := start(t, newQueue(t, Config{}, "", b))
+		put(t, q.Queue, 0, 1, 100)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		begin := time.Now()
+		if s := q.shutdown(); time.Since(begin) != 0 || s.Memory.Blocks != 1 || len(b.seen()) != 2 {
+			t.Errorf("shutdown took %s after %d requests, want no time after 2", time.Since(begin), len(b.seen()))
+		}
+	})
+}
+
 func TestWallClockThatIsSetDropsNothing(t *testing.T) {
 	q := newQueue(t, testConfig(), t.TempDir(), &backend{})
 	now := time.Now()
