@@ -458,6 +458,14 @@ func TestRunReturnsSoonWhateverTheServerDoes(t *testing.T) {
 	}
 }
 
+func TestPodsAreStrippedBeforeAListIsComplete(t *testing.T) {
+	o := realisticPod(1)
+	stripPod(o)
+	if o.ManagedFields != nil || o.Annotations[lastAppliedAnnotation] != "" || len(o.Annotations) != 4 || len(o.Labels) != 7 {
+		t.Errorf("stripped pod = %+v", o)
+	}
+}
+
 // TestStrippedPodIsSmall holds what one pod costs, as a node agent keeps up to some hundred
 // of them and as many deleted ones.
 func TestStrippedPodIsSmall(t *testing.T) {
@@ -501,7 +509,7 @@ func realisticPod(i int) *metav1.PartialObjectMetadata {
 		Annotations: map[string]string{
 			own(lastAppliedAnnotation): strings.Repeat("x", 3000),
 		},
-		ManagedFields: []metav1.ManagedFieldsEntry{{FieldsV1: &metav1.FieldsV1{Raw: make([]byte, 4000)}}},
+		ManagedFields: []metav1.ManagedFieldsEntry{{FieldsV1: &metav1.FieldsV1{Raw: []byte(`{"f:metadata":"` + strings.Repeat("x", 4000) + `"}`)}}},
 	}}
 	for k, v := range map[string]string{
 		"app.kubernetes.io/name": "checkout-api", "app.kubernetes.io/instance": "checkout-api-prod",
