@@ -267,8 +267,8 @@ func (b *body) read(r io.Reader, limit int, size int64, check func() error, cfg 
 		if limit > 0 && len(b.b) > limit {
 			return bodyTooLarge(cfg)
 		}
-		if err := check(); err != nil {
-			return err
+		if refused := check(); refused != nil {
+			return refused
 		}
 		if errors.Is(err, io.EOF) {
 			return nil

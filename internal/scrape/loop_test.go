@@ -426,7 +426,7 @@ func TestTargetWithATwinLeavesItsSeriesToIt(t *testing.T) {
 		synctest.Wait()
 		var ended []string
 		for _, b := range r.take() {
-			for _, entry := range strings.Split(brief(b), "; ") {
+			for entry := range strings.SplitSeq(brief(b), "; ") {
 				if strings.HasSuffix(entry, " stale") {
 					ended = append(ended, entry)
 				}
