@@ -85,24 +85,32 @@ func (l Labels) All() []Label {
 // as an existing label wins over an external label in Prometheus. It allocates nothing
 // beyond dst.
 func (l Labels) AppendWith(dst []byte, extra Labels) []byte {
-	if extra == "" {
-		return append(dst, l...)
-	}
-	ln, _, lraw, lrest, lok := l.Next()
-	en, _, eraw, erest, eok := extra.Next()
-	for lok || eok {
-		switch {
-		case !eok || lok && ln < en:
-			dst = append(dst, lraw...)
-			ln, _, lraw, lrest, lok = lrest.Next()
-		case !lok || en < ln:
+	for extra != "" {
+		en, _, eraw, erest, _ := extra.Next()
+		at, same := l.seek(en)
+		dst = append(dst, l[:at]...)
+		l = l[at:]
+		if !same {
 			dst = append(dst, eraw...)
-			en, _, eraw, erest, eok = erest.Next()
-		default:
-			en, _, eraw, erest, eok = erest.Next()
 		}
+		extra = erest
 	}
-	return dst
+	return append(dst, l...)
+}
+
+// seek returns where the first label is whose name is not below name, and whether it is name.
+func (l Labels) seek(name string) (at int, same bool) {
+	for at < len(l) {
+		size, n := uvarint(string(l[at+1:]))
+		body := at + 1 + n
+		nameSize, m := uvarint(string(l[body+1:]))
+		got := string(l[body+1+m : body+1+m+nameSize])
+		if got >= name {
+			return at, got == name
+		}
+		at = body + size
+	}
+	return at, false
 }
 
 // String returns the set as PromQL and LogQL write it: {job="api", pod="x"}.

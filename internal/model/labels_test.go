@@ -56,3 +56,25 @@ func BenchmarkAppendWith(b *testing.B) {
 		dst = l.AppendWith(dst[:0], ext)
 	}
 }
+
+// FuzzAppendWith compares with building the union label by label.
+func FuzzAppendWith(f *testing.F) {
+	f.Add("a=1,c=2", "b=3,c=4")
+	f.Add("", "x=1")
+	f.Add("Z=1,__name__=up", "cluster=t,zz=9")
+	parse := func(s string) (ls []Label) {
+		for pair := range strings.SplitSeq(s, ",") {
+			if name, value, ok := strings.Cut(pair, "="); ok {
+				ls = append(ls, Label{name, value})
+			}
+		}
+		return ls
+	}
+	f.Fuzz(func(t *testing.T, own, extra string) {
+		l, e := NewLabels(parse(own)...), NewLabels(parse(extra)...)
+		want := NewLabels(append(e.All(), l.All()...)...) // Of a repeated name the last one wins.
+		if got := Labels(l.AppendWith(nil, e)); got != want {
+			t.Errorf("%v with %v = %v, want %v", l, e, got, want)
+		}
+	})
+}
