@@ -76,6 +76,7 @@ func load(t *testing.T, text string) Config {
 
 func TestSourcesBecomeJobs(t *testing.T) {
 	golden(t, "testdata/jobs/*.txtar", func(t *testing.T, section map[string]string, write func(string, string)) {
+		t.Helper()
 		nodes := nodeList{}
 		var configs []scrape.JobConfig
 		for _, job := range Jobs(load(t, section["config.yaml"]), nodes) {

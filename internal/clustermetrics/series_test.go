@@ -98,6 +98,7 @@ func scrapeOnce(t *testing.T, cfg Config, kubelet http.Handler) string {
 // output; comments in the exposition say what each rule is to do.
 func TestScrapesYieldTheSeriesOfTheContract(t *testing.T) {
 	golden(t, "testdata/series/*.txtar", func(t *testing.T, section map[string]string, _ func(string, string)) {
+		t.Helper()
 		cfg := load(t, section["config.yaml"])
 		got := scrapeOnce(t, cfg, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if want := strings.TrimSpace(section["path"]); r.URL.Path != want {

@@ -23,7 +23,7 @@ func readKubeconfig(path string) (*rest.Config, error) {
 		return nil, err //nolint:wrapcheck // The error names the file; the caller adds the key.
 	}
 	file := api.NewConfig()
-	if err := runtime.DecodeInto(latest.Codec, data, file); err != nil {
+	if err = runtime.DecodeInto(latest.Codec, data, file); err != nil {
 		return nil, fmt.Errorf("decode %s: %w", path, err)
 	}
 	context := file.Contexts[file.CurrentContext]

@@ -500,7 +500,7 @@ func liveHeap() int {
 // realisticPod returns the metadata that a pod of a Deployment with a service mesh has, each
 // string on its own as after decoding.
 func realisticPod(i int) *metav1.PartialObjectMetadata {
-	own := func(s string) string { return strings.Clone(s) }
+	own := strings.Clone
 	o := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{
 		Namespace: own("payment-services"),
 		Name:      fmt.Sprintf("checkout-api-7d9f6c5b8d-%05d", i),
@@ -509,7 +509,7 @@ func realisticPod(i int) *metav1.PartialObjectMetadata {
 		Annotations: map[string]string{
 			own(lastAppliedAnnotation): strings.Repeat("x", 3000),
 		},
-		ManagedFields: []metav1.ManagedFieldsEntry{{FieldsV1: &metav1.FieldsV1{Raw: []byte(`{"f:metadata":"` + strings.Repeat("x", 4000) + `"}`)}}},
+		ManagedFields: []metav1.ManagedFieldsEntry{{FieldsV1: metav1.NewFieldsV1(`{"f:metadata":"` + strings.Repeat("x", 4000) + `"}`)}},
 	}}
 	for k, v := range map[string]string{
 		"app.kubernetes.io/name": "checkout-api", "app.kubernetes.io/instance": "checkout-api-prod",

@@ -1,11 +1,11 @@
 package kit
 
 import (
+	"context"
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
-	"io"
-	"log"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -141,7 +141,7 @@ func (k *Kube) Up() error {
 	if k.srv != nil {
 		return nil
 	}
-	ln, err := net.Listen("tcp", k.addr)
+	ln, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", k.addr)
 	if err != nil {
 		return fmt.Errorf("listen on %s: %w", k.addr, err)
 	}
@@ -150,7 +150,7 @@ func (k *Kube) Up() error {
 	_ = srv.Listener.Close()
 	srv.Listener = ln
 	srv.EnableHTTP2 = true
-	srv.Config.ErrorLog = log.New(io.Discard, "", 0) // Broken connections are what tests do.
+	srv.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, 0) // Broken connections are what tests do.
 	srv.StartTLS()
 	k.srv = srv
 	k.ca = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: srv.Certificate().Raw})
