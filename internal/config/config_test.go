@@ -106,7 +106,7 @@ part: 0.5
 	if want := map[string]string{"a": "1", "b/c": "two"}; !cmp.Equal(want, got.Labels) {
 		t.Error(cmp.Diff(want, got.Labels))
 	}
-	if got.Max != 10_000_000 || got.Every != Duration(5400e9) || got.Count != 3 || got.Part != 0.5 {
+	if got.Max != 10*MiB || got.Every != Duration(5400e9) || got.Count != 3 || got.Part != 0.5 {
 		t.Errorf("got %+v", got)
 	}
 	if want := any(map[string]any{"k": []any{1, map[string]any{"z": true}}}); !cmp.Equal(want, got.Any) {
@@ -274,10 +274,10 @@ func TestSizesAreReadAndWritten(t *testing.T) {
 	}
 	f("4GiB", 4*GiB, "4GiB")
 	f("512 MiB", 512*MiB, "512MiB")
-	f("10MB", 10e6, "10MB")
+	f("10MB", 10*MiB, "10MiB") // As in Prometheus.
 	f("1048576", MiB, "1MiB")
 	f("1500", 1500, "1500B")
-	f("2000kb", 2e6, "2MB")
+	f("2000kb", 2000*KiB, "2000KiB")
 	f("0", 0, "0B")
 	f("8191TiB", 8191*TiB, "8191TiB")
 	for _, bad := range []string{"", "x", "-1", "1.5GiB", "GiB", "4 potatoes", "8388608TiB", "99999999999999999999"} {

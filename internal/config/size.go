@@ -12,8 +12,9 @@ import (
 // Duration is a length of time as Prometheus writes it: 30s, 5m, 1h30m, 2d.
 type Duration = model.Duration
 
-// Size is a number of bytes, written with a binary unit (KiB, MiB, GiB, TiB), a decimal one
-// (kB, MB, GB, TB), B, or none. The number is whole and not negative.
+// Size is a number of bytes, written with a unit (KiB, MiB, GiB, TiB, B) or without. The
+// number is whole and not negative. KB, MB, GB and TB mean the same as KiB and so on, as in
+// Prometheus, so that a body_size_limit can be pasted and keeps its meaning.
 type Size int64
 
 // The binary units, for defaults and limits.
@@ -29,20 +30,9 @@ type sizeUnit struct {
 	size Size
 }
 
-// sizeUnits returns the units, binary before decimal and large before small, the order of
-// preference in which a size is written.
-func sizeUnits() [9]sizeUnit {
-	return [...]sizeUnit{
-		{"TiB", TiB},
-		{"GiB", GiB},
-		{"MiB", MiB},
-		{"KiB", KiB},
-		{"TB", 1e12},
-		{"GB", 1e9},
-		{"MB", 1e6},
-		{"kB", 1e3},
-		{"B", 1},
-	}
+// sizeUnits returns the units, large before small.
+func sizeUnits() [5]sizeUnit {
+	return [...]sizeUnit{{"TiB", TiB}, {"GiB", GiB}, {"MiB", MiB}, {"KiB", KiB}, {"B", 1}}
 }
 
 // ParseSize reads a size. Units are recognised in any case, since nobody means millibytes.
@@ -52,7 +42,7 @@ func ParseSize(s string) (Size, error) {
 	factor := Size(1)
 	known := unit == ""
 	for _, u := range sizeUnits() {
-		if strings.EqualFold(unit, u.name) {
+		if strings.EqualFold(unit, u.name) || strings.EqualFold(unit, strings.Replace(u.name, "i", "", 1)) {
 			factor, known = u.size, true
 		}
 	}

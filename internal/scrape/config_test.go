@@ -54,7 +54,7 @@ scrape_configs:
 		t.Fatal(err)
 	}
 	j := doc.Jobs[0]
-	if j.HonorTimestamps || !j.HonorLabels || j.EnableCompression || j.HTTPClientConfig.FollowRedirects || j.BodySizeLimit != 10_000_000 || j.Scheme != "https" {
+	if j.HonorTimestamps || !j.HonorLabels || j.EnableCompression || j.HTTPClientConfig.FollowRedirects || j.BodySizeLimit != 10<<20 || j.Scheme != "https" {
 		t.Errorf("pasted job lost something: %+v", j)
 	}
 	if got := time.Duration(j.FileSDConfigs[0].RefreshInterval); got != 5*time.Minute {
