@@ -37,7 +37,7 @@ One YAML file, read at the start. It is strict: an unknown key, a wrong type or 
 Blocks for scraping, relabelling, TLS, authentication and HTTP clients have Prometheus' names and meaning, so that they can be pasted.
 
 - A *duration* is written as Prometheus does: ` + "`30s`, `5m`, `1h30m`, `2d`" + `.
-- A *size* has a unit: ` + "`512KiB`, `4GiB`, `10MB`" + `; without one it is bytes.
+- A *size* has a unit: ` + "`512KiB`, `4GiB`" + `; without one it is bytes. ` + "`MB` means `MiB`" + `, as in Prometheus.
 - A *secret* is shown as ` + "`<secret>`" + ` wherever the configuration is printed. Each has a twin with the ending ` + "`_file`" + ` that names a file, which is read again when it changes.
 
 A key without a default is empty, and a list or map that is not given is empty.
