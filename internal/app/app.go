@@ -18,9 +18,9 @@ import (
 	"path/filepath"
 	"time"
 
-	promconfig "github.com/prometheus/common/config"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+	promconfig "github.com/prometheus/common/config"
 
 	"github.com/ingot-telemetry/ingot/internal/delivery"
 	"github.com/ingot-telemetry/ingot/internal/httpclient"
