@@ -2,6 +2,7 @@ package testbed
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,6 +12,8 @@ const (
 	pauseImage = "testbed/pause:1"
 	// WorkloadImage is the image of the workload program, always there.
 	WorkloadImage = "testbed/workload:1"
+	// staticPods is where kubelet looks for static pods, in the work folder.
+	staticPods = "static-pods"
 )
 
 // startContainerd starts a container runtime that shares neither folder nor
@@ -122,6 +125,10 @@ func (c *Cluster) startNode(ctx context.Context) error {
 	if err := c.write("etc/kubelet.yaml", c.kubeletConfig()); err != nil {
 		return fmt.Errorf("start kubelet: %w", err)
 	}
+	// A folder that is missing when kubelet starts is looked for only now and then.
+	if err := os.MkdirAll(c.path(staticPods), 0o755); err != nil {
+		return fmt.Errorf("start kubelet: %w", err)
+	}
 	kubelet, err := c.run("kubelet", c.opts.Binaries.Kubelet,
 		"--config="+c.path("etc/kubelet.yaml"),
 		"--kubeconfig="+kubeconfig,
@@ -137,6 +144,25 @@ func (c *Cluster) startNode(ctx context.Context) error {
 		return err
 	}
 	return c.await(ctx, kubelet, c.nodeReady)
+}
+
+// StaticPod makes kubelet run a pod from a file, without the API server, until
+// it is called again with an empty manifest. While the API server answers, kubelet
+// shows it the pod as <pod name>-<node name>.
+func (c *Cluster) StaticPod(name, yaml string) error {
+	path := filepath.Join(c.path(staticPods), name+".yaml")
+	if yaml == "" {
+		if err := os.Remove(path); err != nil {
+			return fmt.Errorf("end static pod: %w", err)
+		}
+		return nil
+	}
+	// Kubelet reads the file as soon as it appears, which a rename does at once.
+	draft := c.path(name + ".draft")
+	if err := errors.Join(os.WriteFile(draft, []byte(yaml), 0o644), os.Rename(draft, path)); err != nil {
+		return fmt.Errorf("run static pod: %w", err)
+	}
+	return nil
 }
 
 // kubeletConfig keeps kubelet's defaults where Ingot could notice a difference.
@@ -162,6 +188,7 @@ failSwapOn: false
 makeIPTablesUtilChains: false
 resolvConf: %[7]q
 volumePluginDir: %[8]q
+staticPodPath: %[12]q
 containerLogMaxSize: %[9]q
 containerLogMaxFiles: %[10]d
 containerLogMonitorInterval: %[11]s
@@ -169,5 +196,6 @@ imageGCHighThresholdPercent: 100
 evictionHard: {memory.available: "100Mi", nodefs.available: "0%%", nodefs.inodesFree: "0%%", imagefs.available: "0%%", imagefs.inodesFree: "0%%"}
 `, nodeIP, KubeletPort, c.pki.cert("kubelet"), c.pki.key("kubelet"), c.CAFile, "unix://"+c.containerdSocket(),
 		c.path("etc/resolv.conf"), c.path("volume-plugins"),
-		c.opts.ContainerLogMaxSize, c.opts.ContainerLogMaxFiles, c.opts.ContainerLogMonitorInterval)
+		c.opts.ContainerLogMaxSize, c.opts.ContainerLogMaxFiles, c.opts.ContainerLogMonitorInterval,
+		c.path(staticPods))
 }
