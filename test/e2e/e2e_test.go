@@ -166,7 +166,7 @@ func countLines(text string, found map[int]int) error {
 func eventually(t *testing.T, patience time.Duration, check func() error) {
 	t.Helper()
 	end := time.Now().Add(patience)
-	for {
+	for pause := 100 * time.Millisecond; ; pause = min(pause*3/2, time.Second) {
 		err := check()
 		if err == nil {
 			return
@@ -174,7 +174,7 @@ func eventually(t *testing.T, patience time.Duration, check func() error) {
 		if time.Now().After(end) {
 			t.Fatalf("after %v: %v", patience, err)
 		}
-		time.Sleep(200 * time.Millisecond)
+		time.Sleep(pause)
 	}
 }
 
