@@ -2,7 +2,6 @@ package app_test
 
 import (
 	"fmt"
-	"net"
 	"strings"
 	"testing"
 	"time"
@@ -19,17 +18,12 @@ type broken struct {
 	lastError string // part of it
 }
 
+// nobody is an address where connections are refused. A port that was free a moment ago would
+// soon belong to one of the receivers of this test.
+const nobody = "127.0.0.1:1"
+
 // brokenDestinations returns one destination for every way of taking nothing.
-func brokenDestinations(t *testing.T, path string) []broken {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	nobody := listener.Addr().String() // nobody listens there from now on
-	if err := listener.Close(); err != nil {
-		t.Fatal(err)
-	}
+func brokenDestinations(path string) []broken {
 	return []broken{
 		{name: "unreachable", url: "http://" + nobody + path, state: "retrying", lastError: "connection refused"},
 		{name: "misspelt", url: "http://mimir.invalid" + path, state: "retrying", lastError: "mimir.invalid"},
@@ -52,7 +46,7 @@ func TestBrokenDestinationsDisturbNobody(t *testing.T) {
 	mimir, loki := kit.StartMetrics(t, kit.MetricsConfig{}), kit.StartLogs(t, kit.LogsConfig{})
 	want := make(map[string]broken)
 	var destinations []string
-	for _, b := range brokenDestinations(t, kit.MetricsPath) {
+	for _, b := range brokenDestinations(kit.MetricsPath) {
 		bad := kit.StartMetrics(t, kit.MetricsConfig{})
 		bad.Faults.Set(b.fault)
 		if b.url = strings.Replace(b.url, "HOST", bad.Addr(), 1); b.url == "" {
@@ -61,7 +55,7 @@ func TestBrokenDestinationsDisturbNobody(t *testing.T) {
 		destinations = append(destinations, prometheusTo("m-"+b.name, b.url))
 		want["m-"+b.name] = b
 	}
-	for _, b := range brokenDestinations(t, kit.LogsPath) {
+	for _, b := range brokenDestinations(kit.LogsPath) {
 		bad := kit.StartLogs(t, kit.LogsConfig{})
 		bad.Faults.Set(b.fault)
 		if b.url = strings.Replace(b.url, "HOST", bad.Addr(), 1); b.url == "" {

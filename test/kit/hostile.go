@@ -16,7 +16,8 @@ func (t *Target) answer(w http.ResponseWriter, r *http.Request, s Scrape, change
 	switch s.Mode {
 	case ModeHonest:
 	case ModeGarbage:
-		return write(w, "seq{i=\"0\"} 1\n\x00\x01\xff}{ not an exposition\n{{{{\n")
+		// Not a NUL at the start of a line: for Prometheus that is the end of a good exposition.
+		return write(w, "seq{i=\"0\"} 1\n\xff}{ not an exposition\n{{{{\x00\x01\n")
 	case ModeHTML:
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
 		return write(w, "<!DOCTYPE html>\n<html><body><h1>Sign in</h1></body></html>\n")

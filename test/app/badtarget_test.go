@@ -1,0 +1,148 @@
+package app_test
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/ingot-telemetry/ingot/test/kit"
+)
+
+// targetStatus is what /status/targets says about one target, as far as these tests look.
+type targetStatus struct {
+	URL    string            `json:"url"`
+	Labels map[string]string `json:"labels"`
+	Health string            `json:"health"`
+	Reason string            `json:"reason"`
+	Error  string            `json:"error"`
+}
+
+// targetStatuses returns the status of all scraped targets by their label instance.
+func targetStatuses(p *kit.Process) (map[string]targetStatus, error) {
+	var page struct {
+		Jobs []struct {
+			Targets []targetStatus `json:"targets"`
+		} `json:"jobs"`
+	}
+	if err := getJSON(p, "/status/targets", &page); err != nil {
+		return nil, err
+	}
+	byInstance := make(map[string]targetStatus)
+	for _, j := range page.Jobs {
+		for _, s := range j.Targets {
+			byInstance[s.Labels["instance"]] = s
+		}
+	}
+	return byInstance, nil
+}
+
+// P29, S9, S10: targets that answer badly have up 0, a reason in the status and a counter;
+// the healthy target beside them loses no scrape and is scraped on time, and memory stays
+// bounded.
+func TestBadTargetsDisturbNobody(t *testing.T) {
+	t.Parallel()
+	mimir := kit.StartMetrics(t, kit.MetricsConfig{})
+	reasons := map[kit.Mode][]string{
+		kit.ModeGarbage:      {"parse"},
+		kit.ModeHTML:         {"content_type", "parse"},
+		kit.ModeError:        {"status"},
+		kit.ModeEndless:      {"body_size_limit", "timeout"}, // whichever comes first
+		kit.ModeSlow:         {"timeout"},
+		kit.ModeHang:         {"timeout"},
+		kit.ModeRedirectLoop: {"redirect"},
+		kit.ModeGzipBomb:     {"body_size_limit", "encoding", "timeout"},
+		kit.ModeTruncated:    {"network"},
+	}
+	want := make(map[string][]string) // by instance
+	var jobs []string
+	for mode, reason := range reasons {
+		bad := kit.StartTarget(t, 3)
+		bad.SetMode(mode)
+		want[bad.Addr()] = reason
+		jobs = append(jobs, scrapeJob(fmt.Sprintf("%q", mode), []*kit.Target{bad}, "body_size_limit: 4MiB"))
+	}
+	gone := kit.StartTarget(t, 1)
+	gone.Down()
+	want[gone.Addr()] = []string{"connection_refused"}
+	jobs = append(jobs, scrapeJob("gone", []*kit.Target{gone}))
+	slices.Sort(jobs)
+	healthy := targets(t, 1, 5)
+	jobs = append(jobs, scrapeJob("healthy", healthy))
+	p := kit.Start(t, kit.ProcessConfig{Config: config([]string{prometheusTo("metrics", mimir.PushURL())}, jobs)})
+
+	if err := healthy[0].WaitScrapes(t.Context(), soon, 10); err != nil {
+		t.Fatal(err)
+	}
+	kit.Eventually(t, soon, "the status of every target", func() error {
+		have, err := targetStatuses(p)
+		if err != nil {
+			return err
+		}
+		for instance, reason := range want {
+			s := have[instance]
+			if s.Health != "down" || !slices.Contains(reason, s.Reason) || s.Error == "" {
+				return fmt.Errorf("%+v, want down for one of %v", s, reason)
+			}
+			// The counter has the same reason, up is always 0 and no sample came through.
+			job := s.Labels["job"]
+			if n, err := p.Metric(fmt.Sprintf("ingot_scrape_failures_total{job=%q,reason=%q}", job, s.Reason)); err != nil || n == 0 {
+				return fmt.Errorf("job %s: %g failures counted as %s (%w)", job, n, s.Reason, err)
+			}
+			up := mimir.Series("", fmt.Sprintf("up{instance=%q}", instance))
+			if len(up) != 1 || slices.ContainsFunc(up[0].Samples, func(s kit.Sample) bool { return s.V != 0 }) {
+				return fmt.Errorf("job %s: up is %+v, want zeros", job, up)
+			}
+		}
+		if s := have[healthy[0].Addr()]; s.Health != "up" || s.Error != "" {
+			return fmt.Errorf("healthy target: %+v", s)
+		}
+		return nil
+	})
+	for instance := range want {
+		for _, name := range []string{"seq", "endless"} {
+			if came := mimir.Series("", fmt.Sprintf("%s{instance=%q}", name, instance)); len(came) > 0 {
+				t.Errorf("samples of a failed scrape came through: %v", came[0].Labels)
+			}
+		}
+	}
+
+	waitScrapes(t, healthy, mimir, before(time.Now()))
+	served := healthy[0].Served()
+	worst := time.Duration(0)
+	for i := 1; i < len(served); i++ {
+		worst = max(worst, served[i].Began.Sub(served[i-1].Began))
+	}
+	t.Logf("%d scrapes of the healthy target, longest pause %s", len(served), worst.Round(time.Millisecond))
+	if most := 2 * interval; worst > most+margin {
+		t.Errorf("the healthy target was left alone for %s, want at most %s", worst, most)
+	}
+	if rss, err := p.Metric("process_resident_memory_bytes"); err != nil || rss > 256<<20 {
+		t.Errorf("resident memory %.0f MiB (%v), want at most 256", rss/(1<<20), err)
+	}
+	waitBalance(t, p)
+}
+
+// A target that behaves badly for a while comes back by itself.
+func TestBadTargetRecovers(t *testing.T) {
+	t.Parallel()
+	mimir := kit.StartMetrics(t, kit.MetricsConfig{})
+	all := targets(t, 1, 2)
+	p := kit.Start(t, kit.ProcessConfig{Config: config(
+		[]string{prometheusTo("metrics", mimir.PushURL())}, []string{scrapeJob("app", all)},
+	)})
+	for _, step := range []struct {
+		mode           kit.Mode
+		health, reason string
+	}{{kit.ModeHonest, "up", ""}, {kit.ModeHang, "down", "timeout"}, {kit.ModeGarbage, "down", "parse"}, {kit.ModeHonest, "up", ""}} {
+		all[0].SetMode(step.mode)
+		kit.Eventually(t, soon, "health in mode "+string(step.mode), func() error {
+			have, err := targetStatuses(p)
+			if s := have[all[0].Addr()]; err != nil || s.Health != step.health || s.Reason != step.reason {
+				return fmt.Errorf("%+v (%w), want %s %s", s, err, step.health, step.reason)
+			}
+			return nil
+		})
+	}
+	waitScrapes(t, all, mimir, before(time.Now()))
+}
