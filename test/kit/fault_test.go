@@ -158,7 +158,7 @@ func TestProxyBreaksWhatPassesThrough(t *testing.T) {
 	go func() { result <- send(3) }()
 	select {
 	case err := <-result:
-		t.Errorf("a request passed the black hole: %v", err)
+		t.Fatalf("a request passed the black hole: %v", err)
 	case <-time.After(100 * time.Millisecond):
 	}
 	p.BlackHole(false)

@@ -154,20 +154,21 @@ func TestLogsReceiverChecksTheRequest(t *testing.T) {
 	notUTF8 := encodePush(pushStream(`{a="b"}`, PushEntry{T: time.Now().UnixNano(), Line: "\xff\xfe"}))
 	badNanos := appendBytes(nil, 1, appendBytes(appendBytes(nil, 1, []byte(`{a="b"}`)), 2, appendBytes(nil, 1, []byte{1 << 3, 1, 2 << 3, 0xff, 0xff, 0xff, 0xff, 0x0f})))
 	for _, tc := range []struct {
-		name   string
+		reason string
 		header http.Header
 		body   []byte
 	}{
 		{"content type", http.Header{"Content-Type": {"application/json"}}, snappy.Encode(nil, good)},
-		{"encoding", http.Header{"Content-Encoding": {"gzip"}}, snappy.Encode(nil, good)},
-		{"not snappy", nil, good},
-		{"cut short", nil, snappy.Encode(nil, good[:len(good)-1])},
-		{"line not UTF-8", nil, snappy.Encode(nil, notUTF8)},
-		{"nanoseconds", nil, snappy.Encode(nil, badNanos)},
-		{"labels as a number", nil, snappy.Encode(nil, appendBytes(nil, 1, []byte{1 << 3, 7}))},
+		{"content encoding", http.Header{"Content-Encoding": {"gzip"}}, snappy.Encode(nil, good)},
+		{"snappy: corrupt", nil, good},
+		{"ends inside a field", nil, snappy.Encode(nil, good[:len(good)-1])},
+		{"not valid UTF-8", nil, snappy.Encode(nil, notUTF8)},
+		{"4294967295 nanoseconds", nil, snappy.Encode(nil, badNanos)},
+		{"another type", nil, snappy.Encode(nil, appendBytes(nil, 1, []byte{1 << 3, 7}))},
 	} {
-		if status, text, err := postHeader(t.Context(), r.PushURL(), "", tc.body, tc.header); err != nil || status != 400 {
-			t.Errorf("%s: %d %s %v, want 400", tc.name, status, text, err)
+		status, text, err := postHeader(t.Context(), r.PushURL(), "", tc.body, tc.header)
+		if err != nil || status != 400 || !strings.Contains(text, tc.reason) {
+			t.Errorf("%d %s %v, want 400 with %q", status, text, err, tc.reason)
 		}
 	}
 	if got := r.Lines("", ""); len(got) > 0 {
