@@ -221,7 +221,7 @@ func (d *disk) makeRoom(need int64) {
 }
 
 // dropOldest drops what is left of the oldest segment. It returns false when there is nothing
-// to drop but a block in flight.
+// to drop for that reason but a block in flight.
 func (d *disk) dropOldest(reason string) bool {
 	if d.q.onlyActive() {
 		d.seal(false)

@@ -297,6 +297,38 @@ func TestBlocksOverTheAgeAreDropped(t *testing.T) {
 	})
 }
 
+func TestAgeSparesYoungerSegmentsWhileABlockIsInFlight(t *testing.T) {
+	dir := t.TempDir()
+	cfg := testConfig()
+	cfg.MaxBytes = 1 << 20
+	synctest.Test(t, func(t *testing.T) {
+		b := &backend{}
+		b.set(func(request) (*http.Response, error) { // It hangs, so that a block is in flight nearly always.
+			time.Sleep(29 * time.Minute)
+			return respond(503, ""), nil
+		})
+		q := newQueue(t, cfg, dir, b)
+		q.ep.Timeout = time.Hour
+		r := start(t, q)
+		synctest.Wait()
+		put(t, q, 0, 6, 10_000) // They fill a segment.
+		time.Sleep(24 * time.Hour)
+		put(t, q, 6, 60, 10_000) // And these nine more.
+		for range 26 * 60 {
+			time.Sleep(time.Minute)
+			synctest.Wait()
+			if s := balanced(t, q); s.Disk.Blocks < 54 {
+				t.Errorf("after %s: dropped %v, %d left, want no more than the first six dropped", time.Since(q.begun), s.Dropped, s.Disk.Blocks)
+				break
+			}
+		}
+		if s := balanced(t, q); s.Dropped[dropTooOld].Blocks != 6 {
+			t.Errorf("dropped %v, want the first six", s.Dropped)
+		}
+		r.shutdown()
+	})
+}
+
 func TestSecondProcessGetsAClearError(t *testing.T) {
 	dir := t.TempDir()
 	first := start(t, newQueue(t, testConfig(), dir, &backend{}))

@@ -146,7 +146,8 @@ func (q *Queue) oldestExpired() bool {
 
 // dropSegment drops what is left of the oldest segment that has something to drop, and tells
 // whether there was one. A block in flight stays until its outcome is known; its file does
-// not count towards the cap any more, which it exceeds for the time of one request.
+// not count towards the cap any more, which it exceeds for the time of one request. For age
+// only a segment goes of which all is too old.
 func (q *Queue) dropSegment(reason string) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -157,6 +158,9 @@ func (q *Queue) dropSegment(reason string) bool {
 		}
 		if s == q.active || s.left == keep && keep != (Amount{}) {
 			continue
+		}
+		if reason == dropTooOld && !q.tooOld(s.newest) {
+			return false
 		}
 		lost := q.index.lose(s, keep)
 		q.drop(reason, lost, s.oldest, s.newest, "")
