@@ -472,6 +472,31 @@ func TestDamageOnDiskLosesOnlyWhatItHits(t *testing.T) {
 	}
 }
 
+func TestDamagedHeaderIsCountedWhereverReadingBegins(t *testing.T) {
+	for _, finished := range []bool{true, false} {
+		for _, delivered := range []int{0, 2} {
+			dir := t.TempDir()
+			file, ends := image(7, 10, 1000, finished)
+			file[ends[4]+5] ^= 0xff // In the header of the sixth record.
+			if err := os.WriteFile(filepath.Join(dir, segmentName(7)), file, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if delivered > 0 {
+				at := cursor{generation: 1, base: 7, off: ends[delivered-1]}
+				slots := make([]byte, cursorDistance) // The first slot is empty.
+				if err := os.WriteFile(filepath.Join(dir, cursorName), at.append(slots), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			got, s := drain(t, testConfig(), dir)
+			want := append(numbers(delivered, 5), numbers(6, 10)...)
+			if diff := cmp.Diff(want, got); diff != "" || s.CorruptRecords != 1 {
+				t.Errorf("finished %v, first %d delivered: %d damaged, want 1; sent (-want +got):\n%s", finished, delivered, s.CorruptRecords, diff)
+			}
+		}
+	}
+}
+
 func TestSegmentThatVanishesWhileRunningIsCounted(t *testing.T) {
 	dir := t.TempDir()
 	for i := range 3 {

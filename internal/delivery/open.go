@@ -125,7 +125,7 @@ func (f *found) take(name string) {
 		return
 	}
 	f.next = max(f.next, base+1)
-	s, torn, err := openSegment(path, base, f.at)
+	s, damaged, err := openSegment(path, base, f.at)
 	switch {
 	case errors.Is(err, errEmpty):
 		f.trash = append(f.trash, path)
@@ -138,9 +138,7 @@ func (f *found) take(name string) {
 		f.segs = append(f.segs, s)
 		f.next = max(f.next, s.last+1)
 	}
-	if torn {
-		f.corrupt++
-	}
+	f.corrupt += damaged
 }
 
 func (f *found) skip(path string, err error) {
@@ -148,18 +146,18 @@ func (f *found) skip(path string, err error) {
 }
 
 // openSegment finds out what is left to deliver of a segment file.
-func openSegment(path string, base uint64, at cursor) (s *segment, torn bool, err error) {
+func openSegment(path string, base uint64, at cursor) (s *segment, damaged int64, err error) {
 	file, err := os.Open(path)
 	if err != nil {
-		return nil, false, err
+		return nil, 0, err
 	}
 	defer file.Close() // Only read from.
 	info, err := file.Stat()
 	if err != nil {
-		return nil, false, err
+		return nil, 0, err
 	}
 	if !info.Mode().IsRegular() {
-		return nil, false, errForeign
+		return nil, 0, errForeign
 	}
 	s = &segment{base: base, path: path, size: info.Size(), off: segmentHeaderSize}
 	if base == at.base && at.off > s.off {
@@ -167,13 +165,13 @@ func openSegment(path string, base uint64, at cursor) (s *segment, torn bool, er
 	}
 	c, err := inspect(file, base, info.Size(), s.off)
 	if err != nil {
-		return nil, c.torn, err
+		return nil, c.damaged(), err
 	}
 	s.end, s.last, s.oldest, s.newest = c.end, c.last, c.oldest, c.newest
 	if base >= at.base {
 		s.left = c.amount
 	}
-	return s, c.torn, nil
+	return s, c.damaged(), nil
 }
 
 // restore takes over what a start has found. Blocks that are in memory already, because the

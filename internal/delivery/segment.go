@@ -194,7 +194,16 @@ type contents struct {
 	last           uint64 // sequence number of the last record
 	oldest, newest int64  // ms since the Unix epoch
 	end            int64  // where the last record ends
+	gaps           int64  // between records, where damaged ones must be that no amount tells of
 	torn           bool   // something follows the last record that is no trailer
+}
+
+// damaged returns how many records at least are damaged and not part of the amount.
+func (c *contents) damaged() int64 {
+	if c.torn {
+		return c.gaps + 1
+	}
+	return c.gaps
 }
 
 func (c *contents) add(r record) {
@@ -284,6 +293,9 @@ func walk(f io.ReaderAt, base uint64, from, end int64) (contents, error) {
 		}
 		if !ok {
 			break
+		}
+		if r.at != at {
+			c.gaps++
 		}
 		c.add(r)
 		at = r.end()
