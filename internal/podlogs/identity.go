@@ -37,9 +37,8 @@ func (f fingerprint) fits(head []byte) bool {
 	return len(head) >= f.n && fingerprintOf(head[:f.n]).sum == f.sum || f.n == 0
 }
 
-// readHead returns the first bytes of a file, at most fingerprintSize.
-func readHead(f io.ReaderAt) ([]byte, error) {
-	head := make([]byte, fingerprintSize)
+// readHead reads the first bytes of a file into head and returns those that there are.
+func readHead(f io.ReaderAt, head []byte) ([]byte, error) {
 	n, err := f.ReadAt(head, 0)
 	if err != nil && err != io.EOF {
 		return nil, fmt.Errorf("read the first bytes: %w", err)

@@ -53,6 +53,7 @@ type reader struct {
 	c       *Collector
 	parser  parser
 	buf     []byte
+	head    [fingerprintSize]byte
 	stat    syscall.Stat_t
 	batch   model.LogBatch
 	entries []model.Entry
@@ -174,6 +175,10 @@ func (r *reader) turn(ctx context.Context, t *tail) (atEnd, progress bool) {
 		r.idle(t)
 		return true, false
 	}
+	if off > 0 && r.rewritten(t) {
+		r.truncated(ctx, t)
+		off = 0
+	}
 	n, err := t.file.ReadAt(r.buf, off)
 	if err != nil && err != io.EOF {
 		r.failed(t, fmt.Errorf("read at byte %d: %w", off, err))
@@ -193,6 +198,13 @@ func (r *reader) turn(ctx context.Context, t *tail) (atEnd, progress bool) {
 	return false, consumed > 0
 }
 
+// rewritten tells whether a file does not begin any more as it did: it became shorter and
+// grew again between two looks, which its size does not tell.
+func (r *reader) rewritten(t *tail) bool {
+	head, err := readHead(t.file, r.head[:])
+	return err == nil && !t.print.fits(head) // Reading will say what is wrong.
+}
+
 // fingerprint extends the fingerprint while the file is short, before anything of it is
 // acknowledged.
 func (r *reader) fingerprint(t *tail, off int64, data []byte) {
@@ -202,7 +214,7 @@ func (r *reader) fingerprint(t *tail, off int64, data []byte) {
 	head := data
 	if off > 0 {
 		var err error
-		if head, err = readHead(t.file); err != nil {
+		if head, err = readHead(t.file, r.head[:]); err != nil {
 			return // Reading will say why. The shorter fingerprint stays good.
 		}
 	}

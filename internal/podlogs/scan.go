@@ -212,7 +212,7 @@ func (s *scanner) open(config int, d *dir, h *handle, name string) *tail {
 		s.refuseFile(d, h, name, err)
 		return nil
 	}
-	head, err := readHead(f)
+	head, err := readHead(f, make([]byte, fingerprintSize))
 	if err != nil {
 		s.refuseFile(d, h, name, errors.Join(err, f.Close()))
 		return nil

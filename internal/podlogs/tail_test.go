@@ -121,6 +121,27 @@ func TestTruncatedFileIsReadFromItsStart(t *testing.T) {
 	}
 }
 
+func TestFileThatShrinksAndGrowsBetweenTwoLooksIsReadFromItsStart(t *testing.T) {
+	r := newRig(t)
+	path := filepath.Join(r.dir("web", "nginx"), "0.log")
+	openLog(t, path).out("before")
+	r.build()
+	newScanner(r.c).scan(time.Now())
+	rd := newReader(r.c)
+	rd.round(t.Context())
+	after := []string{"after, which is longer than before", "and after"}
+	if err := os.WriteFile(path, []byte(cri("stdout", "F", after[0])+cri("stdout", "F", after[1])), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	rd.round(t.Context())
+	if diff := cmp.Diff(append([]string{"before"}, after...), r.sink.texts()); diff != "" {
+		t.Errorf("lines (-want +got):\n%s", diff)
+	}
+	if got := r.metric("ingot_podlogs_truncations_total"); got != 1 {
+		t.Errorf("%v truncations, want 1", got)
+	}
+}
+
 func TestRecreatedFileIsReadFromItsStart(t *testing.T) {
 	r := newRig(t)
 	path := filepath.Join(r.dir("web", "nginx"), "0.log")
