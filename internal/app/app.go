@@ -65,14 +65,20 @@ type Options struct {
 }
 
 // Run collects and delivers until ctx ends, then delivers or persists everything taken, in
-// less than ten seconds, and returns nil. It returns an error when the parts cannot be built
-// or one of them cannot go on, such as an address in use; a destination or a target that
-// fails is a state of that destination or target.
+// less than ten seconds, and returns nil. It returns an error when the parts cannot be built,
+// when another process uses the data directory, or when a part cannot go on, such as an
+// address in use; a destination or a target that fails is a state of that destination or
+// target.
 func Run(ctx context.Context, o Options) error {
 	p, err := build(o)
 	if err != nil {
 		return err
 	}
+	release, err := lockData(o.DataDir, o.Log)
+	if err != nil {
+		return err
+	}
+	defer release()
 	o.Log.Info("starting", "version", o.Version, "role", o.Role, "path", o.ConfigPath, "node", o.NodeName)
 	if len(p.sources) == 0 {
 		o.Log.Warn("the configuration has nothing for this role to collect", "role", o.Role, "path", o.ConfigPath)
