@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strings"
 	"sync"
@@ -200,19 +201,25 @@ func (p *Positions) release(pos *position) {
 	pos.open, pos.seen = false, time.Now()
 }
 
-// prune drops what has been gone for long. keep lists places that are still needed, and all
-// are while blind says that some directory cannot be read.
-func (p *Positions) prune(now time.Time, blind bool, keep map[fileID]bool) {
+// prune drops what has been gone for long. keep lists places that are still needed, and so are
+// those of files in or below the directories of blind, which cannot be looked into.
+func (p *Positions) prune(now time.Time, blind []string, keep map[fileID]bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for id, pos := range p.files {
 		switch {
-		case pos.open || blind || keep[id]:
+		case pos.open || keep[id] || slices.ContainsFunc(blind, func(dir string) bool { return below(pos.path, dir) }):
 			pos.seen = now
 		case now.Sub(pos.seen) > keepGone:
 			delete(p.files, id)
 		}
 	}
+}
+
+// below tells whether path is in the directory dir or deeper.
+func below(path, dir string) bool {
+	rest, ok := strings.CutPrefix(path, dir)
+	return ok && (dir == "/" || rest != "" && rest[0] == filepath.Separator)
 }
 
 // covers tells whether a file of the same directory that began with head was acknowledged up

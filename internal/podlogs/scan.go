@@ -19,8 +19,8 @@ type scanner struct {
 	dirs map[dirKey]*dir
 	now  time.Time
 	pass int
-	// blind tells that this pass met something that it could not look into.
-	blind bool
+	// blind are the directories that this pass could not look into, or not into all of.
+	blind []string
 	// refused holds what was logged as unreadable, by path.
 	refused map[string]bool
 
@@ -94,7 +94,7 @@ func (s *scanner) run(ctx context.Context) {
 
 // scan makes one pass over all directories.
 func (s *scanner) scan(now time.Time) {
-	s.now, s.blind = now, false
+	s.now, s.blind = now, s.blind[:0]
 	s.pass++
 	if s.c.cfg.Pods.Enabled {
 		s.pods(s.c.cfg.Pods.Path)
@@ -268,6 +268,7 @@ func (s *scanner) looked(parent *dir, h *handle, name string, err error) bool {
 		parent.skip(h, name, skip.reason)
 		return false
 	}
+	s.blind = append(s.blind, path)
 	s.unreadable(parent, path, name, err)
 	for key, d := range s.dirs {
 		if strings.HasPrefix(key.path, path+string(filepath.Separator)) {
@@ -287,12 +288,12 @@ func (s *scanner) refuseFile(d *dir, h *handle, name string, err error) {
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errReplaced) {
 		return // The next look will tell what became of it.
 	}
+	s.blind = append(s.blind, h.path) // The file may have had another name there before.
 	s.unreadable(d, filepath.Join(h.path, name), name, err)
 }
 
 // unreadable notes what could be read and is not. Only the first time is logged.
 func (s *scanner) unreadable(d *dir, path, name string, err error) {
-	s.blind = true
 	s.c.m.scanErrors.Inc()
 	d.skipped[name] = Skipped{Path: path, Reason: skipUnreadable, Err: err.Error()}
 	if !s.refused[path] {

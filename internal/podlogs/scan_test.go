@@ -287,6 +287,45 @@ func TestPositionsOfGoneFilesAreDropped(t *testing.T) {
 	}
 }
 
+func TestTroubleElsewhereKeepsNoPositions(t *testing.T) {
+	r := newRig(t)
+	// A node need not have every directory of the configuration, nor let us into each.
+	r.cfg.Files = []FileConfig{{Paths: []string{filepath.Dir(r.root) + "/none/*.log"}, Format: FormatRaw}}
+	gone, kept := filepath.Join(r.dir("gone", "c"), "0.log"), filepath.Join(r.dir("kept", "c"), "0.log")
+	openLog(t, gone).out("x")
+	openLog(t, kept).out("x")
+	if err := os.Chmod(filepath.Dir(filepath.Dir(r.root)), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(filepath.Dir(r.root), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	r.start()
+	r.sink.wait(t, 2)
+	r.finish()
+	if err := os.Remove(gone); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(kept, 0); err != nil {
+		t.Fatal(err)
+	}
+	rename(t, kept, kept+".20260102-030405")
+	r.build()
+	r.p.load()
+	s := newScanner(r.c)
+	asNobody(t, func() {
+		s.scan(time.Now())
+		s.scan(time.Now().Add(2 * keepGone))
+	})
+	var got []string
+	for _, pos := range r.p.files {
+		got = append(got, pos.path)
+	}
+	if diff := cmp.Diff([]string{kept}, got); diff != "" {
+		t.Errorf("positions long after one file went and another became unreadable (-want +got):\n%s", diff)
+	}
+}
+
 func TestFileLogsAreFoundByPattern(t *testing.T) {
 	r := newRig(t)
 	base := filepath.Dir(r.root)
