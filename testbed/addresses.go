@@ -5,6 +5,7 @@ package testbed
 // cannot hide one that the machine needs.
 const (
 	bridgeName = "ingot-testbed0"
+	bridgeMAC  = "02:00:c6:12:00:01" // locally administered
 
 	podCIDR     = "198.18.0.0/24"
 	nodeIP      = "198.18.0.1" // the bridge's address, and so the pods' gateway

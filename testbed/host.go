@@ -183,7 +183,9 @@ func (h *host) save() error {
 // addresses of the servers.
 func (h *host) addBridge() error {
 	for _, args := range [][]string{
-		{"link", "add", bridgeName, "type", "bridge"},
+		// With an address of its own: else a bridge takes one of its ports', another
+		// one whenever a pod comes or goes, and pods go on sending to the old one.
+		{"link", "add", bridgeName, "address", bridgeMAC, "type", "bridge"},
 		{"addr", "add", nodeIP + "/24", "dev", bridgeName},
 		{"addr", "add", apiServerIP + "/32", "dev", bridgeName},
 		{"link", "set", bridgeName, "up"},
