@@ -11,9 +11,8 @@ import (
 const (
 	// diskPause is how long a disk that failed is left alone.
 	diskPause = 5 * time.Second
-	// cursorPause and syncPause are how often the cursor is written and files are synced.
-	cursorPause = 100 * time.Millisecond
-	syncPause   = time.Second
+	// syncPause is how often files are synced.
+	syncPause = time.Second
 	// agePause is how often the age of what is on disk is looked at.
 	agePause = 5 * time.Second
 
@@ -48,8 +47,8 @@ type disk struct {
 	unsynced   bool // the active segment or the cursor was written since the last sync
 	created    bool // a file was created since the last sync
 
-	lastWrite, lastCursor, lastSync, lastAge time.Time
-	retryAt                                  time.Time // not before then after an error
+	lastWrite, lastSync, lastAge time.Time
+	retryAt, cursorRetryAt       time.Time // not before then after an error
 }
 
 // run works until stop is closed and then writes everything that is left. opened gets the
@@ -246,9 +245,8 @@ func (d *disk) upkeep(now time.Time) {
 	if d.dir == nil {
 		return
 	}
-	if now.Sub(d.lastCursor) >= cursorPause {
-		d.lastCursor = now
-		d.saveCursor()
+	if !now.Before(d.cursorRetryAt) {
+		d.saveCursor() // At once: what a kill leaves out of it is sent again.
 	}
 	if d.unsynced && now.Sub(d.lastSync) >= syncPause {
 		d.lastSync = now
@@ -284,7 +282,7 @@ func (d *disk) due() (at time.Time, ok bool) {
 		}
 	}
 	if d.dir != nil && (d.moved || d.q.index.moved) {
-		earliest(d.lastCursor.Add(cursorPause))
+		earliest(d.cursorRetryAt)
 	}
 	if d.dir != nil && d.unsynced {
 		earliest(d.lastSync.Add(syncPause))

@@ -136,8 +136,9 @@ func kill(t *testing.T, mode string, away bool) {
 		}
 	}
 	t.Logf("%d blocks, %d of them safe, %d arrived, %d repeated", next, len(safe), len(got), repeats)
-	// What was acknowledged in the last tenth of a second before a kill comes again.
-	if repeats > rounds*60 {
+	// The block that is acknowledged as the process dies comes again, and rarely those that
+	// were while the disk was busy with a sync.
+	if repeats > rounds*15 {
 		t.Errorf("%d blocks repeated in %d kills", repeats, rounds)
 	}
 	if len(safe) == 0 {

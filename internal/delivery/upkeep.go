@@ -24,7 +24,7 @@ func (d *disk) saveCursor() {
 	if err != nil {
 		// Not told to the user as degraded: no block is at risk, some may be sent again.
 		d.q.countDiskError()
-		d.lastCursor = time.Now().Add(diskPause)
+		d.cursorRetryAt = time.Now().Add(diskPause)
 		return
 	}
 	d.moved, d.unsynced = false, true
