@@ -192,11 +192,14 @@ func kindOf(name string) kind {
 // sortTails puts files that were found together in the order in which they were written: by
 // restart, rotated ones by their time before the present one.
 func sortTails(tails []*tail) {
-	slices.SortStableFunc(tails, func(a, b *tail) int {
-		aRestart, aTime := age(filepath.Base(a.path))
-		bRestart, bTime := age(filepath.Base(b.path))
-		return cmp.Or(cmp.Compare(aRestart, bRestart), strings.Compare(aTime, bTime))
-	})
+	slices.SortStableFunc(tails, func(a, b *tail) int { return byAge(a.path, b.path) })
+}
+
+// byAge compares two paths of a container's files by when the files were written.
+func byAge(a, b string) int {
+	aRestart, aTime := age(filepath.Base(a))
+	bRestart, bTime := age(filepath.Base(b))
+	return cmp.Or(cmp.Compare(aRestart, bRestart), strings.Compare(aTime, bTime))
 }
 
 func age(name string) (restart int, rotated string) {

@@ -120,8 +120,8 @@ func (c *Collector) snapshot(dst []*chain) []*chain {
 	return dst
 }
 
-// add appends files, which are in order, to the chain of their key, which takes the place of
-// ch if it exists already.
+// add puts files, which are in order, into the chain of their key, which takes the place of ch
+// if it exists already.
 func (c *Collector) add(ch *chain, tails []*tail) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -135,8 +135,11 @@ func (c *Collector) add(ch *chain, tails []*tail) {
 		t.chain = ch
 		c.byID[t.id] = t
 	}
-	// The reader may hold the old slice, of which it sees no more than its length.
-	ch.tails = append(ch.tails, tails...)
+	// The reader may hold the old slice.
+	ch.tails = slices.Clone(ch.tails)
+	for _, t := range tails {
+		ch.insert(t)
+	}
 }
 
 // remove closes a file that is done with, unless a name leads to it again.

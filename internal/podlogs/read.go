@@ -191,6 +191,7 @@ func (r *reader) turn(ctx context.Context, t *tail) (atEnd, progress bool) {
 	t.lastData, t.backoff, t.nextPoll = r.now, 0, time.Time{}
 	r.fingerprint(t, off, r.buf[:n])
 	consumed := r.lines(t, r.buf[:n])
+	t.begun = t.begun || consumed > 0
 	r.finish(ctx, t, consumed)
 	if consumed == 0 {
 		r.idle(t)
@@ -267,7 +268,7 @@ func (r *reader) seal(ctx context.Context, t, next *tail) {
 	t.left, t.skipping, t.sealed = 0, false, true
 	for i := range t.parts {
 		p := &t.parts[i]
-		if next != nil && next.stem == t.stem && next.parts[i].n == 0 {
+		if next != nil && next.stem == t.stem && !next.begun {
 			next.parts[i], *p = *p, part{}
 		} else {
 			r.giveUp(p)

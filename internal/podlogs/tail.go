@@ -3,6 +3,7 @@ package podlogs
 import (
 	"maps"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -57,7 +58,9 @@ type tail struct {
 	skipFrom int64
 	nulled   bool  // NUL bytes before the next line were removed
 	lastT    int64 // of the last raw line
-	// sealed tells that the next file has taken over.
+	// begun tells that lines were read since it was opened, sealed that the next file has
+	// taken over.
+	begun    bool
 	sealed   bool
 	lastData time.Time
 	nextPoll time.Time
@@ -106,6 +109,22 @@ type hold struct {
 type mark struct {
 	pos *position
 	off int64
+}
+
+// insert puts a file behind those that were found before, except that a file of a container
+// comes before those of which the names say that they are younger: it may have been renamed
+// between the listing of its directory and the look at it, or been unreadable.
+func (ch *chain) insert(t *tail) {
+	at := len(ch.tails)
+	if ch.config == 0 {
+		if i := slices.IndexFunc(ch.tails, func(x *tail) bool {
+			_, gone := x.goneSince() // Its name has become that of another.
+			return !gone && byAge(x.name(), t.name()) > 0
+		}); i >= 0 {
+			at = i
+		}
+	}
+	ch.tails = slices.Insert(ch.tails, at, t)
 }
 
 // label brings the labels of a chain up to date and tells whether its lines may go out.

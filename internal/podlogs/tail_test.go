@@ -62,6 +62,39 @@ func TestRotatedFilesAreReadOldestFirst(t *testing.T) {
 	}
 }
 
+func TestRotatedFileThatIsFoundLateIsReadBeforeABusyOne(t *testing.T) {
+	r := newRig(t)
+	path := filepath.Join(r.dir("web", "nginx"), "0.log")
+	busy := openLog(t, path).out("a")
+	late := filepath.Join(t.TempDir(), "late")
+	openLog(t, late).out("late").write(cri("stdout", "P", "open"))
+	r.build()
+	s := newScanner(r.c)
+	s.scan(time.Now())
+	rd := newReader(r.c)
+	rd.round(t.Context())
+	rename(t, late, path+".20260102-030405")
+	s.scan(time.Now().Add(time.Hour))
+	// The present file is never silent as long as a file has to be before the next one.
+	r.c.timing.settle = time.Hour
+	if err := os.Chtimes(path+".20260102-030405", time.Time{}, time.Now().Add(-2*time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	read := func(want ...string) {
+		t.Helper()
+		for start := time.Now(); len(r.sink.texts()) < len(want) && time.Since(start) < patience; time.Sleep(time.Millisecond) {
+			rd.round(t.Context())
+		}
+		if diff := cmp.Diff(want, r.sink.texts()); diff != "" {
+			t.Fatalf("lines (-want +got):\n%s", diff)
+		}
+	}
+	// The open line has no end in what the present file goes on with.
+	read("a", "late", "open")
+	busy.out("b")
+	read("a", "late", "open", "b")
+}
+
 func TestDeletedFileIsReadToItsEndAfterAnOutage(t *testing.T) {
 	r := newRig(t)
 	r.sink.shut = true
