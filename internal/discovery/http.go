@@ -15,6 +15,8 @@ import (
 
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/ingot-telemetry/ingot/internal/config"
 )
 
 // HTTP is the source of targets that a URL lists, as http_sd_configs of Prometheus.
@@ -72,7 +74,7 @@ func (h *HTTP) setErr(err error) {
 func (h *HTTP) fetch(ctx context.Context) (_ []labels.Labels, err error) {
 	defer func() {
 		if err != nil {
-			err = fmt.Errorf("fetch targets from %s: %w", redact(h.cfg.URL), withoutURL(err))
+			err = fmt.Errorf("fetch targets from %s: %w", config.RedactURL(h.cfg.URL), withoutURL(err))
 		}
 	}()
 	interval := time.Duration(h.cfg.RefreshInterval)
@@ -111,15 +113,6 @@ func isJSON(contentType string) bool {
 	mediaType, params, err := mime.ParseMediaType(contentType)
 	charset, ok := params["charset"]
 	return err == nil && mediaType == "application/json" && (!ok || strings.EqualFold(charset, "utf-8"))
-}
-
-// redact removes a password from a URL that goes into a message.
-func redact(raw string) string {
-	u, err := url.Parse(raw)
-	if err != nil {
-		return "the URL"
-	}
-	return u.Redacted()
 }
 
 // withoutURL takes off the layer that repeats the method and the URL.

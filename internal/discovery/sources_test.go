@@ -206,10 +206,10 @@ func TestURLIsFetchedByIntervalAndKeepsItsLastTargets(t *testing.T) {
 			}
 			return resp, nil
 		})}
-		s := NewHTTP(HTTPConfig{URL: "http://user:secret@sd/targets", RefreshInterval: config.Duration(time.Minute)}, quiet(), client, "Ingot/1.2.3")
+		s := NewHTTP(HTTPConfig{URL: "http://user:secret@sd/targets?token=secret&page=2", RefreshInterval: config.Duration(time.Minute)}, quiet(), client, "Ingot/1.2.3")
 		lists := follow(t, s)
 		synctest.Wait()
-		url := `__meta_url="http://user:secret@sd/targets"`
+		url := `__meta_url="http://user:secret@sd/targets?token=secret&page=2"`
 		if diff := cmp.Diff([]string{`{__address__="a:1", ` + url + `, x="y"}`, `{__address__="b:1", ` + url + `, x="y"}`}, <-lists); diff != "" {
 			t.Errorf("first list (-want +got):\n%s", diff)
 		}
@@ -221,8 +221,8 @@ func TestURLIsFetchedByIntervalAndKeepsItsLastTargets(t *testing.T) {
 		}
 		time.Sleep(time.Minute + time.Second)
 		synctest.Wait()
-		if err := s.Err(); err == nil || err.Error() != "fetch targets from http://user:xxxxx@sd/targets: no route" {
-			t.Errorf("Err = %v, want one without the password", err)
+		if err := s.Err(); err == nil || err.Error() != "fetch targets from http://user:<secret>@sd/targets?token=<secret>&page=2: no route" {
+			t.Errorf("Err = %v, want one without the password and the token", err)
 		}
 		if len(lists) != 0 {
 			t.Errorf("a failed fetch yielded %v, want nothing", <-lists)
