@@ -9,9 +9,10 @@ import (
 
 const (
 	pauseBase = 800 * time.Millisecond
-	// pauseMax and as much again of jitter keep a store less than a minute behind an API
-	// server that has come back, and spread the agents of a large cluster.
-	pauseMax = 20 * time.Second
+	// pauseMax and as much again of jitter spread the agents of a large cluster, and keep a
+	// store less than 30 seconds behind an API server that has come back or a right that
+	// was granted.
+	pauseMax = 14 * time.Second
 	// retryAfterMax bounds how long an API server may send a store away.
 	retryAfterMax = 5 * time.Minute
 )

@@ -19,16 +19,21 @@ func TestPaceGrowsToAnEndAndForgetsItOnProgress(t *testing.T) {
 			}
 			return time.Since(begin)
 		}
-		for i, want := range []time.Duration{0, 800 * time.Millisecond, 1600 * time.Millisecond, 3200 * time.Millisecond, 6400 * time.Millisecond, 12800 * time.Millisecond, 20 * time.Second, 20 * time.Second} {
+		for i, want := range []time.Duration{0, 800 * time.Millisecond, 1600 * time.Millisecond, 3200 * time.Millisecond, 6400 * time.Millisecond, 12800 * time.Millisecond, 14 * time.Second, 14 * time.Second} {
 			if got := pause(); got != want {
 				t.Errorf("pause %d = %s, want %s", i, got, want)
 			}
 		}
 		for range 100 { // No overflow.
-			if got := pause(); got != 20*time.Second {
-				t.Fatalf("late pause = %s, want 20s", got)
+			if got := pause(); got != 14*time.Second {
+				t.Fatalf("late pause = %s, want 14s", got)
 			}
 		}
+		p.jitter = func() float64 { return 0.999999 }
+		if got := pause(); got >= 30*time.Second {
+			t.Errorf("longest pause = %s, want less than 30s", got)
+		}
+		p.jitter = func() float64 { return 0 }
 		p.progress()
 		if got := pause(); got != 0 {
 			t.Errorf("pause after an event = %s, want none", got)
