@@ -125,7 +125,7 @@ func (r *reader) advance(ctx context.Context, ch *chain) (busy bool) {
 			next = ch.view[i+1]
 		}
 		if r.now.Before(t.nextPoll) {
-			if !t.sealed {
+			if !t.sealed && !r.stuck(t) {
 				return busy
 			}
 			continue
@@ -136,10 +136,12 @@ func (r *reader) advance(ctx context.Context, ch *chain) (busy bool) {
 			return false
 		}
 		if !atEnd {
-			if t.sealed {
-				continue
+			if _, gone := t.goneSince(); gone && r.stuck(t) {
+				r.abandon(ctx, t)
+			} else if !t.sealed && !r.stuck(t) {
+				return busy
 			}
-			return busy
+			continue
 		}
 		if next != nil && !t.sealed {
 			if !r.settled(t, next) {
@@ -188,6 +190,7 @@ func (r *reader) turn(ctx context.Context, t *tail) (atEnd, progress bool) {
 		r.c.log.Info("log file can be read again", "path", t.name())
 	}
 	t.state.Store(stateReading)
+	t.failing = time.Time{}
 	t.lastData, t.backoff, t.nextPoll = r.now, 0, time.Time{}
 	r.fingerprint(t, off, r.buf[:n])
 	consumed := r.lines(t, r.buf[:n])
@@ -236,9 +239,18 @@ func (r *reader) idle(t *tail) {
 
 func (r *reader) failed(t *tail, err error) {
 	t.nextPoll = r.now.Add(r.c.timing.pollMax)
+	if t.failing.IsZero() {
+		t.failing = r.now
+	}
 	if t.fail(err) {
 		r.c.log.Warn("log file cannot be read", "path", t.name(), "err", err)
 	}
+}
+
+// stuck tells whether t has not been readable for so long, as on a bad disk, that the files
+// after it do not wait any more.
+func (r *reader) stuck(t *tail) bool {
+	return !t.failing.IsZero() && r.now.Sub(t.failing) >= r.c.timing.closeAge
 }
 
 // settled tells whether the end of t is its end for good, now that next exists.
@@ -286,6 +298,12 @@ func (r *reader) close(ctx context.Context, t *tail) {
 		}
 	}
 	r.c.remove(t)
+}
+
+// abandon ends a file that no name leads to any more and that cannot be read to its end.
+func (r *reader) abandon(ctx context.Context, t *tail) {
+	r.c.log.Error("deleted log file could not be read to its end, the rest is lost", "path", t.name(), "bytes", t.size.Load()-t.off.Load())
+	r.close(ctx, t)
 }
 
 // truncated starts again at the beginning of a file that became shorter.

@@ -65,6 +65,7 @@ type tail struct {
 	lastData time.Time
 	nextPoll time.Time
 	backoff  time.Duration
+	failing  time.Time // since when it cannot be read; zero while it can
 	state    atomic.Int32
 
 	mu      sync.Mutex // guards the fields below

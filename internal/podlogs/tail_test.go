@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -93,6 +94,53 @@ func TestRotatedFileThatIsFoundLateIsReadBeforeABusyOne(t *testing.T) {
 	read("a", "late", "open")
 	busy.out("b")
 	read("a", "late", "open", "b")
+}
+
+func TestFileOnABadDiskHoldsUpItsContainerForAWhileOnly(t *testing.T) {
+	r := newRig(t)
+	path := filepath.Join(r.dir("web", "nginx"), "0.log")
+	old := path + ".20260102-030405"
+	openLog(t, old).out("old")
+	openLog(t, path).out("new")
+	r.build()
+	s := newScanner(r.c)
+	s.scan(time.Now())
+	bad := r.c.order[0].tails[0]
+	// Reading from a descriptor that is for writing fails as it does from a bad disk.
+	broken, err := os.OpenFile(old, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer broken.Close()
+	if err := syscall.Dup3(int(broken.Fd()), bad.fd, syscall.O_CLOEXEC); err != nil {
+		t.Fatal(err)
+	}
+	rd := newReader(r.c)
+	eventually(t, "reading the next file", func() bool { rd.round(t.Context()); return len(r.sink.texts()) > 0 })
+	if f, _ := r.status(filepath.Base(old)); f.State != "failed" || f.Err == "" {
+		t.Errorf("state of the bad file = %+v, want failed", f)
+	}
+	// It may recover, and is not lost then.
+	repaired, err := os.Open(old)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer repaired.Close()
+	if err := syscall.Dup3(int(repaired.Fd()), bad.fd, syscall.O_CLOEXEC); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "reading the repaired file", func() bool { rd.round(t.Context()); return len(r.sink.texts()) > 1 })
+	wantSet(t, r.sink.texts(), []string{"old", "new"})
+	// Bad again, and deleted: nothing keeps it open.
+	openLog(t, old).out("late")
+	if err := syscall.Dup3(int(broken.Fd()), bad.fd, syscall.O_CLOEXEC); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(old); err != nil {
+		t.Fatal(err)
+	}
+	s.scan(time.Now().Add(time.Hour))
+	eventually(t, "closing the bad file", func() bool { rd.round(t.Context()); return len(r.c.Status().Files) == 1 })
 }
 
 func TestDeletedFileIsReadToItsEndAfterAnOutage(t *testing.T) {
