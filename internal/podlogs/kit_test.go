@@ -329,6 +329,12 @@ func (f *fakePods) put(uid string, p kube.Pod) {
 	f.pods[uid] = p
 }
 
+func (f *fakePods) forget(uid string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.pods, uid)
+}
+
 func (f *fakePods) Pod(namespace, name, uid string) (kube.Pod, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

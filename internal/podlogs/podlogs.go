@@ -142,6 +142,23 @@ func (c *Collector) add(ch *chain, tails []*tail) {
 	}
 }
 
+// meet notes what the cluster knows of pods whose log directories were found.
+func (c *Collector) meet() {
+	if c.pods == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, ch := range c.order {
+		if ch.pod.name == "" || ch.met.Load() != nil {
+			continue
+		}
+		if p, ok := c.pods.Pod(ch.pod.namespace, ch.pod.name, ch.uid); ok {
+			ch.met.Store(&p)
+		}
+	}
+}
+
 // remove closes a file that is done with, unless a name leads to it again.
 func (c *Collector) remove(t *tail) {
 	c.mu.Lock()

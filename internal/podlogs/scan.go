@@ -117,6 +117,7 @@ func (s *scanner) scan(now time.Time) {
 		}
 	}
 	s.markGone()
+	s.c.meet()
 	s.c.positions.prune(now, s.blind, needed)
 	s.c.publish(s.dirs, now)
 }

@@ -23,6 +23,9 @@ type chain struct {
 	pod    pod    // without name for a file of file_logs
 	uid    string // in the name of the pod's log directory
 	found  time.Time
+	// met is the pod as the scanner met it. An outage of the destination may keep the reader
+	// from asking until the cluster has forgotten the pod.
+	met atomic.Pointer[kube.Pod]
 
 	tails []*tail // guarded by Collector.mu
 	view  []*tail // the reader's copy of tails
@@ -141,6 +144,8 @@ func (c *Collector) label(ch *chain, now time.Time) bool {
 		ch.looked = now
 		if p, ok := c.pods.Pod(ch.pod.namespace, ch.pod.name, ch.uid); ok {
 			c.render(ch, p)
+		} else if met := ch.met.Load(); met != nil && !ch.labelled {
+			c.render(ch, *met)
 		}
 	}
 	if !ch.labelled && (c.pods == nil || now.Sub(ch.found) >= time.Duration(c.cfg.Pods.MetadataTimeout)) {

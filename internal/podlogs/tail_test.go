@@ -539,6 +539,33 @@ func TestMetadataIsWaitedForAndKeptCurrent(t *testing.T) {
 	}
 }
 
+func TestMetadataOfAPodThatCameAndWentDuringAnOutageIsKept(t *testing.T) {
+	r := newRig(t)
+	pods := &fakePods{}
+	r.pods = pods
+	r.sink.shut = true
+	openLog(t, filepath.Join(r.dir("first", "c"), "0.log")).out("first")
+	pods.put("uid-first", kube.Pod{Namespace: "shop", Name: "first"})
+	r.start()
+	eventually(t, "the reader to wait", func() bool { s, _ := r.status("0.log"); return s.Read > 0 })
+	openLog(t, filepath.Join(r.dir("second", "c"), "0.log")).out("second")
+	eventually(t, "discovery", func() bool { return len(r.c.Status().Files) == 2 })
+	// The cluster tells of a pod after its first file is there, and forgets it before Loki is back.
+	pods.put("uid-second", kube.Pod{Namespace: "shop", Name: "second", Labels: map[string]string{nameLabel: "app"}})
+	passes := r.c.Status().Scanned
+	eventually(t, "two more scans", func() bool {
+		now := r.c.Status().Scanned
+		return now.Sub(passes) > 3*time.Duration(r.cfg.Pods.ScanInterval)
+	})
+	pods.forget("uid-second")
+	r.sink.set(func() { r.sink.shut = false })
+	r.sink.wait(t, 2)
+	const want = `{app_kubernetes_io_name="app", container="c", job="shop/c", namespace="shop", service_name="app", service_namespace="shop"}`
+	if got := r.sink.all()[1].labels; got != want {
+		t.Errorf("labels = %s, want %s", got, want)
+	}
+}
+
 func TestLinesGoOutWithoutMetadataAfterTheTimeout(t *testing.T) {
 	r := newRig(t)
 	r.pods = &fakePods{}
