@@ -139,6 +139,18 @@ func (b *body) close() {
 	b.start = 0
 }
 
+// mark is a place in a body, between two lines.
+type mark struct{ size, items, start int }
+
+// mark returns where the next line goes.
+func (b *body) mark() mark { return mark{len(b.buf), b.items, b.start} }
+
+// rewind takes back the lines after m. What was before m must not have been reset since.
+func (b *body) rewind(m mark) {
+	b.buf, b.items, b.start = b.buf[:m.size], m.items, m.start
+	b.close()
+}
+
 // finish returns the whole message, valid until the next append or reset.
 func (b *body) finish() []byte {
 	b.close()

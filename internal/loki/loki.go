@@ -81,7 +81,8 @@ func New(cfg Config, log *slog.Logger, m *Metrics, endpoint string, external mod
 // acknowledgement, which runs when the last line has been settled. A batch without lines is
 // acknowledged with the lines that follow. It blocks while the queue is full; concurrent calls
 // are safe. The error is that of ctx or of a stopped queue; the batch has then not been taken
-// and will not be acknowledged, although some of its lines may be sent.
+// and will not be acknowledged. Of a batch that alone fills several bodies, those that the
+// queue took before are sent nevertheless.
 func (w *Writer) Push(ctx context.Context, b *model.LogBatch) error {
 	select {
 	case <-w.turn:
@@ -89,6 +90,7 @@ func (w *Writer) Push(ctx context.Context, b *model.LogBatch) error {
 		return fmt.Errorf("wait for the writer: %w", ctx.Err())
 	}
 	defer func() { w.turn <- struct{}{} }()
+	before, lines := w.body.mark(), 0
 	for i := range b.Streams {
 		s := &b.Streams[i]
 		if len(s.Entries) == 0 {
@@ -99,8 +101,11 @@ func (w *Writer) Push(ctx context.Context, b *model.LogBatch) error {
 			e := &s.Entries[j]
 			if w.body.items > 0 && w.body.size()+w.body.entrySize(e) > int(w.cfg.BatchSize) {
 				if err := w.flush(ctx); err != nil {
+					w.body.rewind(before)
+					w.m.openLines.Set(float64(w.body.items))
 					return err
 				}
+				before = w.body.mark()
 			}
 			if w.body.items == 0 {
 				w.opened = time.Now()
@@ -108,8 +113,9 @@ func (w *Writer) Push(ctx context.Context, b *model.LogBatch) error {
 			}
 			w.body.append(e)
 		}
-		w.m.lines.Add(float64(len(s.Entries)))
+		lines += len(s.Entries)
 	}
+	w.m.lines.Add(float64(lines))
 	if b.Ack != nil {
 		w.acks = append(w.acks, b.Ack)
 	}

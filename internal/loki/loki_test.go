@@ -289,6 +289,50 @@ func TestPushBlocksWhileTheQueueIsFullAndEndsWithItsContext(t *testing.T) {
 	})
 }
 
+// What is not taken will be read again at the next start: none of it may be sent now.
+func TestBatchThatWasNotTakenIsNotSentAtTheStop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := make(fakeQueue, 1)
+		q <- delivery.Block{} // no room
+		cfg := DefaultConfig()
+		cfg.BatchSize = 16 * config.KiB
+		w, _ := newWriter(t, cfg, "", q)
+		acked := 0
+		push := func(ctx context.Context, lines ...string) error {
+			return w.Push(ctx, &model.LogBatch{
+				Streams: []model.Stream{stream(labels("a", "b"), "", lines[0]), stream(labels("a", "c"), "", lines[1:]...)},
+				Ack:     func() { acked++ },
+			})
+		}
+		if err := push(t.Context(), "one", "two"); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if err := push(ctx, "three", "four", strings.Repeat("x", 16<<10)); err == nil {
+			t.Fatal("Push() = nil while the queue is full")
+		}
+		<-q
+		stopped, stop := context.WithCancel(t.Context())
+		stop()
+		if err := w.Run(stopped); err != nil {
+			t.Fatal(err)
+		}
+		b := <-q
+		lines, _ := decode(t, b.Body)
+		var got []string
+		for _, l := range lines {
+			got = append(got, l.Labels+l.Line)
+		}
+		if diff := cmp.Diff([]string{`{a="b"}one`, `{a="c"}two`}, got); diff != "" || b.Items != len(lines) {
+			t.Errorf("%d lines, the block says %d (-want +got):\n%s", len(lines), b.Items, diff)
+		}
+		if b.Ack(); acked != 1 {
+			t.Errorf("%d batches acknowledged, want the one that was taken", acked)
+		}
+	})
+}
+
 func TestConfigIsChecked(t *testing.T) {
 	c := Config{BatchSize: 1, BatchWait: 0}
 	want := "batch_size: must be between 16KiB and 64MiB, is 1B\nbatch_wait: must be longer than 0s, is 0s"
