@@ -73,6 +73,15 @@ func namesSecret(key string) bool {
 	return secretName.MatchString(key) && !aboutOne.MatchString(key)
 }
 
+// RedactValue returns what may be shown of the value of a key or parameter: nothing where the
+// name tells of a secret, else what RedactURL leaves.
+func RedactValue(name, value string) string {
+	if value != "" && namesSecret(name) {
+		return hidden
+	}
+	return RedactURL(value)
+}
+
 var userInfo = regexp.MustCompile(`(\w://)[^\s"]*@`)
 
 // redactText hides what stands before the @ of URLs in a text that quotes a value.

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/ingot-telemetry/ingot/internal/config"
 	"github.com/ingot-telemetry/ingot/internal/model"
 )
 
@@ -57,7 +58,7 @@ func newLoop(p *pool, t *target, former *loop) *loop {
 	l := &loop{
 		pool:    p,
 		target:  t,
-		log:     p.log.With("target", t.url),
+		log:     p.log.With("target", config.RedactURL(t.url)),
 		gone:    make(chan struct{}),
 		stopped: make(chan struct{}),
 		former:  former,

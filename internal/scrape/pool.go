@@ -210,11 +210,11 @@ func (p *pool) relabel(lists [][]labels.Labels) (map[model.Labels]*target, unscr
 			case errors.Is(err, errDropped):
 				if out.dropped++; len(out.droppedTop) < int(p.cfg.KeepDroppedTargets) {
 					populate(lb, p.cfg, discovered)
-					out.droppedTop = append(out.droppedTop, lb.Labels().Map())
+					out.droppedTop = append(out.droppedTop, shown(lb.Labels()))
 				}
 			default:
 				if out.invalid++; len(out.invalidTop) < maxInvalidShown {
-					out.invalidTop = append(out.invalidTop, InvalidTarget{Labels: discovered.Map(), Error: err.Error()})
+					out.invalidTop = append(out.invalidTop, InvalidTarget{Labels: shown(discovered), Error: err.Error()})
 				}
 			}
 		}

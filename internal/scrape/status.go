@@ -3,9 +3,13 @@ package scrape
 import (
 	"cmp"
 	"slices"
+	"strings"
 	"time"
 
+	prommodel "github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/ingot-telemetry/ingot/internal/config"
 )
 
 // Status is a snapshot of every job, for the status page.
@@ -48,7 +52,8 @@ const (
 
 // TargetStatus is a snapshot of one target.
 type TargetStatus struct {
-	Job    string            `json:"job"`
+	Job string `json:"job"`
+	// URL is without what looks like a secret in its query.
 	URL    string            `json:"url"`
 	Labels map[string]string `json:"labels"`
 	Health Health            `json:"health"`
@@ -92,7 +97,7 @@ func (l *loop) status() TargetStatus {
 	s := l.snapshot()
 	t := TargetStatus{
 		Job:        l.pool.cfg.JobName,
-		URL:        l.target.url,
+		URL:        config.RedactURL(l.target.url),
 		Labels:     labels.New(l.target.public...).Map(),
 		Health:     s.health,
 		Interval:   l.target.interval.Seconds(),
@@ -110,6 +115,20 @@ func (l *loop) status() TargetStatus {
 		t.PushError = s.pushErr.Error()
 	}
 	return t
+}
+
+// shown returns labels before relabelling as the status page may show them: the URL of a
+// discovery and the parameters of a job can hold what the configuration hides.
+func shown(discovered labels.Labels) map[string]string {
+	all := discovered.Map()
+	for name, value := range all {
+		if param, ok := strings.CutPrefix(name, prommodel.ParamLabelPrefix); ok {
+			all[name] = config.RedactValue(param, value)
+		} else {
+			all[name] = config.RedactURL(value)
+		}
+	}
+	return all
 }
 
 // counts are the numbers of a job that are shown as gauges.

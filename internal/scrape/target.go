@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/relabel"
 
+	"github.com/ingot-telemetry/ingot/internal/config"
 	"github.com/ingot-telemetry/ingot/internal/model"
 )
 
@@ -44,7 +45,7 @@ func newTarget(lb *labels.Builder, cfg *JobConfig, discovered labels.Labels) (*t
 	case address == "":
 		return nil, errors.New("has no __address__")
 	case strings.Contains(address, "/"):
-		return nil, fmt.Errorf("__address__ %q is no host:port; scheme and path belong into __scheme__ and __metrics_path__", address)
+		return nil, fmt.Errorf("__address__ %q is no host:port; scheme and path belong into __scheme__ and __metrics_path__", config.RedactURL(address))
 	}
 	interval, err := positiveDuration(lb, prommodel.ScrapeIntervalLabel)
 	if err != nil {
