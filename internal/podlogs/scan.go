@@ -52,8 +52,12 @@ func (s *scanner) watchDir(path string) {
 	if s.watcher == nil || s.watched[path] {
 		return
 	}
+	err := s.watcher.Add(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return // The kubelet may not have made it yet.
+	}
 	s.watched[path] = true // Even if it cannot be: scanning finds what notices would.
-	if err := s.watcher.Add(path); err != nil {
+	if err != nil {
 		s.c.log.Debug("directory is scanned only", "path", path, "err", err)
 	}
 }

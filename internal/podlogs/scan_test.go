@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -409,4 +410,22 @@ func TestShortLivedPodsAreFoundByNotice(t *testing.T) {
 	}
 	r.sink.set(func() { r.sink.shut = false })
 	wantSet(t, r.sink.wait(t, 5), []string{"a", "b", "c", "d", "e"})
+}
+
+func TestTreeThatAppearsAfterTheStartIsWatched(t *testing.T) {
+	r := newRig(t)
+	if err := os.Remove(r.root); err != nil {
+		t.Fatal(err)
+	}
+	r.build()
+	s := newScanner(r.c)
+	defer s.watch()()
+	s.scan(time.Now())
+	pod := filepath.Dir(r.dir("web", "nginx"))
+	s.scan(time.Now())
+	got := s.watcher.WatchList()
+	slices.Sort(got)
+	if diff := cmp.Diff([]string{r.root, pod}, got); diff != "" {
+		t.Errorf("watched directories (-want +got):\n%s", diff)
+	}
 }
