@@ -234,6 +234,20 @@ func TestOwnTimestampsEndSeriesWhenTracked(t *testing.T) {
 	}
 }
 
+func TestOwnTimestampsAreNotOlderThanSamplesWithoutOne(t *testing.T) {
+	// The target gets its timestamps later, and they are older than its last scrape.
+	got := sequence(t, job10s, "a 1\nb 1\n", "a 2 946684000000\nb 2\n", "a 3 946685000000\nb 3 946684000000\n", "b 4\nc 1 946684000000\n")
+	want := []string{
+		rep("1", "2", "2", "2", "a 1", "b 1"),
+		rep("1", "2", "2", "0", "a stale", "b 2"),
+		rep("1", "2", "2", "0", "a 3", "b stale"),
+		rep("1", "2", "2", "1", "b 4", "c 1"),
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("batches (-want +got):\n%s", diff)
+	}
+}
+
 func TestTimestampsAreIgnoredWithoutHonorTimestamps(t *testing.T) {
 	got := sequence(t, "{job_name: j, scrape_interval: 10s, honor_timestamps: false}", "a 1 1\n", "a 1 1\n", "b 1\n")
 	want := []string{rep("1", "1", "1", "1", "a 1"), rep("1", "1", "1", "0", "a 1"), rep("1", "1", "1", "1", "a stale", "b 1")}

@@ -44,6 +44,7 @@ type Table struct {
 
 	iter, ok uint32 // Number of this scrape and of the last successful one.
 	now      int64  // Time of this scrape, then of the last.
+	before   int64  // Time of the scrape before that.
 	added    int
 }
 
@@ -118,7 +119,7 @@ func (t *Table) Resume() { t.ok = t.iter + 1 }
 // Begin starts a scrape at now, in milliseconds, which is later than every earlier one.
 func (t *Table) Begin(now int64) {
 	t.iter++
-	t.now = now
+	t.before, t.now = t.now, now
 	t.pos, t.differs, t.added = 0, false, 0
 }
 
@@ -216,7 +217,7 @@ func (t *Table) Take(r Row, at int64, own, track bool) Taken {
 		return TakenDuplicate
 	}
 	if own && t.newest == nil {
-		t.rememberTimes()
+		t.rememberTimes(id)
 	}
 	if t.newest != nil {
 		newest := t.newest[id]
@@ -358,14 +359,18 @@ func (t *Table) release(id uint32) {
 	}
 }
 
-// rememberTimes makes room for timestamps when the first one is exposed. Series without one
-// had a sample at the time of the scrape that last had them.
-func (t *Table) rememberTimes() {
+// rememberTimes makes room for timestamps when the first one is exposed, by the given series.
+// Others have had a sample or a stale marker in this scrape or at the latest in the one
+// before; this one too, unless it is new.
+func (t *Table) rememberTimes(first uint32) {
 	t.newest = make([]int64, len(t.series))
 	for id := range t.newest {
 		word, bit := id/64, uint64(1)<<(id%64)
-		if t.cur[word]&bit != 0 {
+		switch {
+		case t.cur[word]&bit != 0:
 			t.newest[id] = t.now
+		case t.prev[word]&bit != 0 || id != int(first):
+			t.newest[id] = t.before
 		}
 	}
 }
