@@ -9,7 +9,7 @@ import (
 // values under its endpoint label.
 type Metrics struct {
 	bytesRead, linesRead, linesPushed, partsJoined *prometheus.CounterVec
-	linesDropped, linesAltered                     *prometheus.CounterVec
+	linesDropped, linesAltered, linesBare          *prometheus.CounterVec
 	partsPending                                   *prometheus.GaugeVec
 	files, filesSkipped, lag                       *prometheus.GaugeVec
 	truncations, scanErrors                        *prometheus.CounterVec
@@ -35,6 +35,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			"Lines that were left out, by reason.", "reason"),
 		linesAltered: counter("ingot_podlogs_lines_altered_total",
 			"Lines that were pushed with a changed text, by reason: cut at the maximum length, invalid UTF-8 replaced, leading NUL bytes removed, or unfinished at the end of their file.", "reason"),
+		linesBare:    counter("ingot_podlogs_lines_without_metadata_total", "Lines that were pushed without the labels that only Kubernetes knows, which it had not told within pod_logs.metadata_timeout."),
 		partsPending: gauge("ingot_podlogs_parts_pending", "Parts of lines whose last part has not been seen yet."),
 		files:        gauge("ingot_podlogs_files", "Log files by state.", "state"),
 		filesSkipped: gauge("ingot_podlogs_files_skipped", "Entries of log directories that are not read, by reason.", "reason"),
@@ -64,7 +65,7 @@ const (
 // metrics are the values of one endpoint, looked up once.
 type metrics struct {
 	bytesRead, linesRead, linesPushed, partsJoined prometheus.Counter
-	malformed, nulLines                            prometheus.Counter
+	malformed, nulLines, bare                      prometheus.Counter
 	cut, utf8, nul, unfinished                     prometheus.Counter
 	partsPending, lag                              prometheus.Gauge
 	files, filesSkipped                            *prometheus.GaugeVec
@@ -80,6 +81,7 @@ func (m *Metrics) of(endpoint string) *metrics {
 		partsJoined:  m.partsJoined.With(own),
 		malformed:    m.linesDropped.WithLabelValues(endpoint, dropMalformed),
 		nulLines:     m.linesDropped.WithLabelValues(endpoint, dropNUL),
+		bare:         m.linesBare.With(own),
 		cut:          m.linesAltered.WithLabelValues(endpoint, alterCut),
 		utf8:         m.linesAltered.WithLabelValues(endpoint, alterUTF8),
 		nul:          m.linesAltered.WithLabelValues(endpoint, alterNUL),

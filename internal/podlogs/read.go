@@ -379,6 +379,9 @@ func (r *reader) push(ctx context.Context, ch *chain, marks []mark) {
 		}
 	}
 	r.c.m.linesPushed.Add(float64(len(r.entries)))
+	if ch.bare {
+		r.c.m.bare.Add(float64(len(r.entries)))
+	}
 	r.account()
 }
 

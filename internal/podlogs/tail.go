@@ -32,6 +32,7 @@ type chain struct {
 
 	index, metadata model.Labels
 	labelled        bool      // index and metadata may be used
+	bare            bool      // they are of the path alone although there is Kubernetes
 	looked          time.Time // when the pod was last asked for
 }
 
@@ -150,7 +151,7 @@ func (c *Collector) label(ch *chain, now time.Time) bool {
 	}
 	if !ch.labelled && (c.pods == nil || now.Sub(ch.found) >= time.Duration(c.cfg.Pods.MetadataTimeout)) {
 		ch.index, ch.metadata = streamLabels(ch.pod)
-		ch.labelled = true
+		ch.labelled, ch.bare = true, c.pods != nil
 	}
 	return ch.labelled
 }
@@ -162,7 +163,7 @@ func (c *Collector) render(ch *chain, p kube.Pod) {
 	}
 	ch.pod.labels, ch.pod.annotations = p.Labels, p.Annotations
 	ch.index, ch.metadata = streamLabels(ch.pod)
-	ch.labelled = true
+	ch.labelled, ch.bare = true, false
 }
 
 // target returns the offset up to which every line of t has been pushed or dropped, given

@@ -568,13 +568,22 @@ func TestMetadataOfAPodThatCameAndWentDuringAnOutageIsKept(t *testing.T) {
 
 func TestLinesGoOutWithoutMetadataAfterTheTimeout(t *testing.T) {
 	r := newRig(t)
-	r.pods = &fakePods{}
+	pods := &fakePods{}
+	r.pods = pods
 	r.cfg.Pods.MetadataTimeout = config.Duration(20 * time.Millisecond)
-	openLog(t, filepath.Join(r.dir("web", "nginx"), "0.log")).out("1")
+	f := openLog(t, filepath.Join(r.dir("web", "nginx"), "0.log")).out("1")
 	r.start()
 	r.sink.wait(t, 1)
 	if got := r.sink.all()[0].labels; !strings.Contains(got, `namespace="shop"`) {
 		t.Errorf("labels = %s, want those of the path", got)
+	}
+	pods.put("uid-web", kube.Pod{Namespace: "shop", Name: "web"})
+	eventually(t, "asking for the pod again", func() bool {
+		f.out("2")
+		return r.metric("ingot_podlogs_lines_pushed_total") > r.metric("ingot_podlogs_lines_without_metadata_total")
+	})
+	if got := r.metric("ingot_podlogs_lines_without_metadata_total"); got < 1 {
+		t.Errorf("%v lines are counted as sent without metadata, want at least 1", got)
 	}
 }
 
