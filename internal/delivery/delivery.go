@@ -2,11 +2,11 @@
 // them while the endpoint is away.
 //
 // A [Block] enters a [Queue] by [Queue.Put] and waits in memory (memory.go). When the
-// endpoint does not keep up, it moves on to the segment log (log.go, segment.go): disk.go
-// decides when and is the only writer. send.go takes the oldest block, those on disk before
-// those in memory, posts it, and settles it by the verdict of verdict.go. One request is in
-// flight per queue, so blocks arrive in the order in which they were put. A destination that
-// needs more throughput than that gets several queues, each with its own directory and a
+// endpoint does not keep up, it moves on to the segments on disk (segment.go, index.go):
+// disk.go decides when and is the only writer. send.go takes the oldest block, those on disk
+// before those in memory, posts it, and settles it by the verdict of verdict.go. One request
+// is in flight per queue, so blocks arrive in the order in which they were put. A destination
+// that needs more throughput than that gets several queues, each with its own directory and a
 // fixed share of the series; nothing in here would change.
 //
 // The package knows bytes only: not what a body holds, not how it was encoded. It does not
