@@ -25,6 +25,9 @@ func (p *program) pages() web.Pages {
 	if len(p.collectors) > 0 {
 		pages.Logs = p.logStatus
 	}
+	if p.cluster != nil {
+		pages.Kubernetes = func() any { return p.cluster.Status() }
+	}
 	return pages
 }
 

@@ -35,8 +35,8 @@ type Pages struct {
 	// Healthy returns why the process should be restarted, Ready why it should not be
 	// counted on yet; nil when all is well.
 	Healthy, Ready func() error
-	// Targets, Logs and Queues return snapshots that encoding/json can write.
-	Targets, Logs, Queues func() any
+	// Targets, Logs, Queues and Kubernetes return snapshots that encoding/json can write.
+	Targets, Logs, Queues, Kubernetes func() any
 	// Profiling adds /debug/pprof/, which lets everybody who can connect slow the process
 	// down and look into its memory. Default false.
 	Profiling bool
@@ -138,6 +138,7 @@ func routes(gatherer prometheus.Gatherer, p Pages) *http.ServeMux {
 		{"/status/targets", p.Targets},
 		{"/status/logs", p.Logs},
 		{"/status/queues", p.Queues},
+		{"/status/kubernetes", p.Kubernetes},
 	} {
 		if s.snapshot != nil {
 			page(s.path, status(s.snapshot))

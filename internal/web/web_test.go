@@ -29,6 +29,8 @@ func pages() Pages {
 		Targets: func() any { return []string{"t"} },
 		Logs:    func() any { return map[string]int{"files": 3} },
 		Queues:  func() any { return nil },
+
+		Kubernetes: func() any { return []string{"pods"} },
 	}
 }
 
@@ -60,14 +62,15 @@ func TestEveryPageAnswers(t *testing.T) {
 	f("/status/targets", "application/json", "[\n  \"t\"\n]\n")
 	f("/status/logs", "application/json", `"files": 3`)
 	f("/status/queues", "application/json", "null\n")
+	f("/status/kubernetes", "application/json", "[\n  \"pods\"\n]\n")
 	f("/", "text/html", "v1 &lt;script&gt;")
 }
 
 func TestTheIndexListsWhatThereIs(t *testing.T) {
 	w := serve(t, pages(), "GET", "/")
 	links := regexp.MustCompile(`href="([^"]+)"`).FindAllStringSubmatch(w.Body.String(), -1)
-	if len(links) != 7 {
-		t.Errorf("the index has %d links, want 7:\n%s", len(links), w.Body)
+	if len(links) != 8 {
+		t.Errorf("the index has %d links, want 8:\n%s", len(links), w.Body)
 	}
 	for _, l := range links {
 		if got := serve(t, pages(), "GET", l[1]); got.Code != http.StatusOK {
