@@ -321,6 +321,9 @@ func TestMissingPermissionHealsWithoutARestart(t *testing.T) {
 		}
 		return err
 	})
+	if got := watchErrors(t, a); !strings.Contains(got["pods"], "forbidden") || got["nodes"] != "" {
+		t.Errorf("errors of /status/kubernetes = %q, want that pods are forbidden and none of nodes", got)
+	}
 	startWorkload(t, "unknown", "-run=unknown", "-rate=200")
 	ip, err := cluster.Kubectl(t.Context(), "get", "pod", "unknown", "-o", "jsonpath={.status.podIP}")
 	if err != nil {
@@ -347,7 +350,25 @@ func TestMissingPermissionHealsWithoutARestart(t *testing.T) {
 		return err
 	})
 	f.requireAll(t, f.written(t), byPath, f.stream())
+	if got := watchErrors(t, healed); got["pods"] != "" {
+		t.Errorf("error of pods on /status/kubernetes = %q, want none", got["pods"])
+	}
 	requireNothingDropped(t, healed)
+}
+
+// watchErrors returns what /status/kubernetes says is wrong, by kind of object.
+func watchErrors(t *testing.T, a agent) map[string]string {
+	t.Helper()
+	var watches []struct{ Kind, Error string }
+	a.status(t, "/status/kubernetes", &watches)
+	found := map[string]string{}
+	for _, w := range watches {
+		found[w.Kind] = w.Error
+	}
+	if len(found) != 2 {
+		t.Fatalf("/status/kubernetes has %v, want pods and nodes", watches)
+	}
+	return found
 }
 
 // TestIngotWorksWithoutTheAPIServer claims that while the API server is away known pods
@@ -368,17 +389,19 @@ func TestIngotWorksWithoutTheAPIServer(t *testing.T) {
 	requireLines(t, d, "default", name, "workload", "adrift", 1000, podStream("default", name, "workload"))
 	f.requireAll(t, f.written(t), f.stream())
 	requireScrapes(t, down, down.Add(2*interval), time.Time{}, time.Time{})
+	if got := watchErrors(t, a); got["pods"] == "" || got["nodes"] == "" {
+		t.Errorf("errors of /status/kubernetes = %q, want one of pods and one of nodes", got)
+	}
 	if status, text, err := fetch(t.Context(), a.url("/-/ready")); err != nil || status != http.StatusOK {
 		t.Errorf("/-/ready = status %d, %v: %s, want ready while what it needs is known", status, err, text)
 	}
 	up := time.Now()
 	restartServers(t.Context(), t, "kube-apiserver")
-	eventually(t, 45*time.Second, func() error {
-		_, text, err := fetch(t.Context(), a.url("/status/targets"))
-		if err == nil && strings.Contains(text, "discovery_errors") {
-			err = fmt.Errorf("discovery has not recovered: %s", text)
+	eventually(t, 30*time.Second, func() error {
+		if got := watchErrors(t, a); got["pods"] != "" || got["nodes"] != "" {
+			return fmt.Errorf("watches have not recovered: %q", got)
 		}
-		return err
+		return nil
 	})
 	f.requireAll(t, f.written(t), f.stream())
 	requireScrapes(t, down, up, time.Time{}, time.Time{})
