@@ -230,8 +230,7 @@ func (l *loop) endSeries(ctx context.Context, missed time.Time) {
 // scrape fetches, parses and pushes once. at is the timestamp of the scrape.
 func (l *loop) scrape(ctx context.Context, at time.Time) {
 	start := time.Now()
-	// Timestamps of a target increase strictly even when the clock was set back.
-	now := max(at.UnixMilli(), l.table.Time()+1)
+	now := l.timestamp(at)
 	m := l.pool.metrics
 	m.scrapes.Inc()
 
@@ -250,6 +249,20 @@ func (l *loop) scrape(ctx context.Context, at time.Time) {
 	m.duration.Observe(time.Since(start).Seconds())
 	st.last = at
 	l.show(st)
+}
+
+// timestamp returns the time of a scrape that is due at at. Timestamps of a target increase
+// strictly even when the clock was set back, but not after a step of more than [maxAhead]: then
+// the clock was wrong before, receivers have refused those samples as too far in the future,
+// and would go on to do so until the clock is there again.
+func (l *loop) timestamp(at time.Time) int64 {
+	now, last := at.UnixMilli(), l.table.Time()
+	if last-now > maxAhead.Milliseconds() {
+		l.log.Warn("clock was set back, timestamps follow it", "duration", time.Duration(last-now)*time.Millisecond)
+		l.table = NewTable() // Its times are those of the wrong clock.
+		return now
+	}
+	return max(now, last+1)
 }
 
 // fetch reads the target's response into body. A panic of whatever takes part in that, such

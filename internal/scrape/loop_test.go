@@ -112,14 +112,33 @@ func TestTimestampsIncreaseWhenTheClockIsSetBack(t *testing.T) {
 		r.stop()
 		l := r.pools[0].anyLoop()
 		before := r.take()[0][0].T
-		l.scrape(t.Context(), time.UnixMilli(before-3_600_000))
-		l.scrape(t.Context(), time.UnixMilli(before-3_590_000))
+		l.scrape(t.Context(), time.UnixMilli(before-300_000))
+		l.scrape(t.Context(), time.UnixMilli(before-290_000))
 		for i, b := range r.take() {
 			if want := before + int64(i) + 1; b[0].T != want {
 				t.Errorf("scrape %d after the step is at %d, want %d", i, b[0].T, want)
 			}
 		}
 		r.checkOrder(t)
+	})
+}
+
+func TestTimestampsFollowAClockThatWasFarAhead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := run(t, DefaultConfig(), jobOf(t, job10s, newList("a:1"), script("m 1\n")))
+		untilScraped(t, r.ledger)
+		r.stop()
+		l := r.pools[0].anyLoop()
+		right := r.take()[0][0].T
+		l.scrape(t.Context(), time.UnixMilli(right).AddDate(10, 0, 0))
+		r.take()
+		for i := range int64(2) {
+			at := right + 10_000*(i+1)
+			l.scrape(t.Context(), time.UnixMilli(at))
+			if got := r.take()[0][0].T; got != at {
+				t.Errorf("scrape %d after the clock was mended is at %d, want %d", i, got, at)
+			}
+		}
 	})
 }
 
