@@ -28,8 +28,8 @@ type Config struct {
 	// Durability is behind or always. With behind a block goes to disk when the destination
 	// has not acknowledged it within half a second, and at once while the destination fails
 	// or has a backlog: normal operation writes nothing, and a crash loses at most what was
-	// taken in the last flush interval. With always every block is on disk before it is
-	// sent. Default behind.
+	// taken in the last flush interval and half a second before. With always every block is on
+	// disk before it is sent. Default behind.
 	Durability string `yaml:"durability"`
 }
 
