@@ -149,6 +149,14 @@ func (r *reader) giveUp(p *part) {
 	r.drop(p)
 }
 
+// giveUpEarly is giveUp while the end of the line may still come: what was pushed as cut has
+// no second part.
+func (r *reader) giveUpEarly(p *part) {
+	swallow := p.swallow || p.cut
+	r.giveUp(p)
+	p.swallow = swallow
+}
+
 // take copies the text of an open line to where it stays until the turn has been pushed.
 // Should that space move, what was taken before stays where it was.
 func (r *reader) take(p *part) []byte {

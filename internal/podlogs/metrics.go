@@ -34,7 +34,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		linesDropped: counter("ingot_podlogs_lines_dropped_total",
 			"Lines that were left out, by reason.", "reason"),
 		linesAltered: counter("ingot_podlogs_lines_altered_total",
-			"Lines that were pushed with a changed text, by reason: cut at the maximum length, invalid UTF-8 replaced, leading NUL bytes removed, or unfinished at the end of their file.", "reason"),
+			"Lines that were pushed with a changed text, by reason: cut at the maximum length, invalid UTF-8 replaced, leading NUL bytes removed, or unfinished when their file ended or fell silent.", "reason"),
 		linesBare:    counter("ingot_podlogs_lines_without_metadata_total", "Lines that were pushed without the labels that only Kubernetes knows, which it had not told within pod_logs.metadata_timeout."),
 		partsPending: gauge("ingot_podlogs_parts_pending", "Parts of lines whose last part has not been seen yet."),
 		files:        gauge("ingot_podlogs_files", "Log files by state.", "state"),

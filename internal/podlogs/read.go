@@ -34,6 +34,7 @@ type timing struct {
 	pollMax  time.Duration // between two looks at an idle file
 	settle   time.Duration // the runtime may still write to the old file after a rotation
 	closeAge time.Duration // a deleted file is closed when it has been silent this long
+	openAge  time.Duration // an open line is pushed when its file has been silent this long
 	hot      time.Duration // between two scans while something new appears
 }
 
@@ -44,6 +45,7 @@ func defaultTiming() timing {
 		pollMax:  time.Second,
 		settle:   500 * time.Millisecond,
 		closeAge: 10 * time.Second,
+		openAge:  30 * time.Second,
 		hot:      100 * time.Millisecond,
 	}
 }
@@ -151,6 +153,7 @@ func (r *reader) advance(ctx context.Context, ch *chain) (busy bool) {
 			r.seal(ctx, t, next)
 			busy = true
 		}
+		r.expire(ctx, t)
 		if gone, ok := t.goneSince(); ok && r.now.Sub(gone) >= r.c.timing.closeAge && r.now.Sub(t.lastData) >= r.c.timing.closeAge {
 			r.close(ctx, t)
 		} else if !t.sealed {
@@ -253,6 +256,19 @@ func (r *reader) stuck(t *tail) bool {
 	return !t.failing.IsZero() && r.now.Sub(t.failing) >= r.c.timing.closeAge
 }
 
+// expire pushes the open lines of a file that has been silent for long: their container was
+// killed, most likely, and its file may stay for days.
+func (r *reader) expire(ctx context.Context, t *tail) {
+	silent := min(r.now.Sub(t.lastData), r.now.Sub(t.added)) // A line may go on from the file before.
+	if silent < r.c.timing.openAge || t.parts[0].n+t.parts[1].n == 0 {
+		return
+	}
+	for i := range t.parts {
+		r.giveUpEarly(&t.parts[i])
+	}
+	r.finish(ctx, t, 0)
+}
+
 // settled tells whether the end of t is its end for good, now that next exists.
 func (r *reader) settled(t, next *tail) bool {
 	settle := r.c.timing.settle
@@ -327,9 +343,7 @@ func (r *reader) finish(ctx context.Context, t *tail, consumed int) {
 	for i := range t.parts {
 		if p := &t.parts[i]; p.n > 0 {
 			if p.age += int64(consumed); p.age > maxHold {
-				swallow := p.cut
-				r.giveUp(p)
-				p.swallow = swallow
+				r.giveUpEarly(p)
 			}
 		}
 	}

@@ -397,6 +397,29 @@ func TestOpenLineDoesNotHoldPositionsForEver(t *testing.T) {
 	r.conserved()
 }
 
+func TestOpenLineOfASilentFileIsPushed(t *testing.T) {
+	r := newRig(t)
+	f := openLog(t, filepath.Join(r.dir("web", "nginx"), "0.log"))
+	f.write(cri("stdout", "P", "half") + cri("stderr", "P", strings.Repeat("x", maxLine)) + cri("stderr", "P", "x"))
+	r.build()
+	r.c.timing.openAge = 20 * time.Millisecond
+	r.run()
+	got := r.sink.wait(t, 2)
+	if want := strings.Repeat("x", maxLine-len(cutMarker)) + cutMarker; got[0] != "half" || got[1] != want {
+		t.Errorf("lines = %.20q, want the open ones", got)
+	}
+	if n := r.metric("ingot_podlogs_lines_altered_total", "reason", "unfinished"); n != 2 {
+		t.Errorf("%v lines counted as unfinished, want 2", n)
+	}
+	eventually(t, "the acknowledgement", func() bool { s, _ := r.status("0.log"); return s.Acknowledged == s.Size })
+	f.write(cri("stdout", "F", "other half") + cri("stderr", "F", "rest of what was cut")).out("b")
+	if diff := cmp.Diff([]string{"other half", "b"}, r.sink.wait(t, 4)[2:]); diff != "" {
+		t.Errorf("lines afterwards (-want +got):\n%s", diff)
+	}
+	r.finish()
+	r.conserved()
+}
+
 func TestLongLinesAreCut(t *testing.T) {
 	part := strings.Repeat("0123456789abcdef", 1024)
 	long := strings.Repeat(part, 100)
