@@ -408,10 +408,8 @@ func TestOpenLineOfASilentFileIsPushed(t *testing.T) {
 	if want := strings.Repeat("x", maxLine-len(cutMarker)) + cutMarker; got[0] != "half" || got[1] != want {
 		t.Errorf("lines = %.20q, want the open ones", got)
 	}
-	if n := r.metric("ingot_podlogs_lines_altered_total", "reason", "unfinished"); n != 2 {
-		t.Errorf("%v lines counted as unfinished, want 2", n)
-	}
 	eventually(t, "the acknowledgement", func() bool { s, _ := r.status("0.log"); return s.Acknowledged == s.Size })
+	eventually(t, "counting", func() bool { return r.metric("ingot_podlogs_lines_altered_total", "reason", "unfinished") == 2 })
 	f.write(cri("stdout", "F", "other half") + cri("stderr", "F", "rest of what was cut")).out("b")
 	if diff := cmp.Diff([]string{"other half", "b"}, r.sink.wait(t, 4)[2:]); diff != "" {
 		t.Errorf("lines afterwards (-want +got):\n%s", diff)
