@@ -392,10 +392,10 @@ func (r *reader) push(ctx context.Context, ch *chain, marks []mark) {
 			return
 		}
 	}
-	r.c.m.linesPushed.Add(float64(len(r.entries)))
 	if ch.bare {
 		r.c.m.bare.Add(float64(len(r.entries)))
 	}
+	r.c.m.linesPushed.Add(float64(len(r.entries)))
 	r.account()
 }
 
