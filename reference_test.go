@@ -43,6 +43,13 @@ Blocks for scraping, relabelling, TLS, authentication and HTTP clients have Prom
 A key without a default is empty, and a list or map that is not given is empty.
 `
 
+func TestUserTextKeepsRegularExpressions(t *testing.T) {
+	const comment = "Devices are as [Config] and\n[model.Labels] say. Default: en[ospx][0-9].*."
+	if got, want := userText(comment, map[string]string{"Devices": "devices"}), "`devices` are as Config and model.Labels say. Default: en[ospx][0-9].*."; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
 // TestReferenceOfConfigurationIsCurrent generates docs/configuration.md from the structs that
 // the file is decoded into: their tags, comments and defaults.
 func TestReferenceOfConfigurationIsCurrent(t *testing.T) {
@@ -368,7 +375,7 @@ func fieldComments(all map[string]string, spec *ast.TypeSpec, doc *ast.CommentGr
 // userText puts a Go comment on one line, with keys in place of field names and no links.
 func userText(text string, keys map[string]string) string {
 	text = strings.Join(strings.Fields(text), " ")
-	text = regexp.MustCompile(`\[([A-Za-z.]+)\]`).ReplaceAllString(text, "$1")
+	text = regexp.MustCompile(`\[((?:[a-z]+\.)?[A-Z][A-Za-z.]*)\]`).ReplaceAllString(text, "$1")
 	text = strings.NewReplacer("|", `\|`, "<", "&lt;").Replace(text)
 	first := true
 	return regexp.MustCompile(`\b[A-Z]\w+\b`).ReplaceAllStringFunc(text, func(word string) string {

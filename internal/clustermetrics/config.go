@@ -71,8 +71,8 @@ type Tuning struct {
 	ExcludeMetrics []string `yaml:"exclude_metrics,omitempty"`
 }
 
-// CadvisorTuning chooses among the series of cAdvisor. After the lists of [Tuning] its
-// rules apply in the order of the fields.
+// CadvisorTuning chooses among the series of cAdvisor. Its other keys apply after the three
+// lists, in the order in which they stand here.
 type CadvisorTuning struct {
 	Tuning `yaml:",inline"`
 	// DropEmptyContainerLabels drops CPU, disk, memory and pressure series without a

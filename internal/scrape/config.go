@@ -79,7 +79,7 @@ func (c Config) Validate() error {
 }
 
 // JobConfig is one element of scrape_configs, with the keys and meanings of Prometheus'
-// scrape_config. Limits, interval and timeout that are zero come from [Config].
+// scrape_config. Limits, interval and timeout that are not set come from the block scrape.
 type JobConfig struct {
 	// JobName becomes the label job of targets that have none. It is unique.
 	JobName string `yaml:"job_name"`
