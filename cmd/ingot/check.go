@@ -30,7 +30,7 @@ Examples:
 
   ingot check ingot.yaml
   ingot check examples/
-  helm template chart/ingot | yq '.data."ingot.yaml"' | ingot check -
+  kubectl get configmap ingot -o jsonpath='{.data.ingot\.yaml}' | ingot check -
 
 Exit codes: 0 all files are right; 1 one is wrong or cannot be read; 2 the command line is
 wrong.

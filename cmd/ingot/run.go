@@ -44,7 +44,7 @@ func runCommand(ctx context.Context, args []string, t terminal) int {
 	path := flags.String("config", "", "configuration `FILE`; always needed")
 	data := flags.String("data", "./data", "`DIR` for queues and log positions; it is made when missing")
 	listen := flags.String("listen", "127.0.0.1:12345", "`ADDRESS` of the status pages; port 0 takes a free one")
-	role := flags.String("role", app.RoleAll, "`ROLE` of this process: "+strings.Join(roles(), ", "))
+	role := flags.String("role", app.RoleAll, "`ROLE` of this process: all, metrics (scrape), logs (log files) or singleton (nothing yet)")
 	node := flags.String("node-name", "", "`NAME` of the Kubernetes node this runs on; $NODE_NAME by default, then the host name")
 	level := flags.String("log.level", "info", "least `LEVEL` to log: "+strings.Join(levels(), ", "))
 	format := flags.String("log.format", "logfmt", "`FORMAT` of log lines: "+strings.Join(formats(), ", "))
