@@ -3,6 +3,7 @@ package app_test
 import (
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -13,8 +14,8 @@ import (
 // requests that were neither acknowledged nor on disk, which takes half a second.
 const (
 	flushInterval = deadline + 500*time.Millisecond
-	// noted is how long it takes at most until an acknowledgement is noted on disk. What came
-	// in between is sent again.
+	// noted is how long it may take until an acknowledgement is noted on disk: at once, but
+	// not while the disk is busy with a sync. What came in between is sent again.
 	noted = 100 * time.Millisecond
 	// margin is for a machine that does other work.
 	margin = 400 * time.Millisecond
@@ -125,6 +126,7 @@ func TestKillLosesNoSettledScrape(t *testing.T) {
 		{"behind", "slow"}, // each answer takes longer than the half second before blocks go to disk
 		{"behind", "away"},
 		{"always", "up"},
+		{"always", "slow"},
 		{"always", "away"},
 	} {
 		t.Run(c.durability+"/"+c.backend, func(t *testing.T) {
@@ -144,10 +146,12 @@ func testKill(t *testing.T, durability, backend string) {
 	}
 	mimir.Faults.Set(kit.Slow(k.answer))
 	all := targets(t, jobs, series)
-	p := kit.Start(t, kit.ProcessConfig{Config: config(
-		[]string{prometheusTo("metrics", mimir.PushURL())}, []string{scrapeJob("app", all)},
-		"data: {durability: "+durability+"}",
-	)})
+	to := prometheusTo("metrics", mimir.PushURL())
+	if durability == "always" {
+		// Whatever waited for this would be lost at a kill; nothing must.
+		to = destination("metrics", "prometheus", mimir.PushURL(), []string{"batch_send_deadline: 10s"})
+	}
+	p := kit.Start(t, kit.ProcessConfig{Config: config([]string{to}, []string{scrapeJob("app", all)}, "data: {durability: "+durability+"}")})
 	if backend == "away" {
 		live(t, p, between(k.rnd, time.Second, 2*time.Second))
 		from := time.Now()
@@ -171,4 +175,30 @@ func testKill(t *testing.T, durability, backend string) {
 	}
 	k.checkLedger(t, all, mimir, must)
 	waitBalance(t, p)
+}
+
+// R4, P7: with `durability: always` a scrape is on disk before the next of the same target
+// begins. The backend hangs and the kill comes before the half second after which every
+// queue would write.
+func TestAlwaysHasTheLastScrapeButOneOnDisk(t *testing.T) {
+	t.Parallel()
+	for i := range 3 {
+		t.Run(strconv.Itoa(i), func(t *testing.T) {
+			t.Parallel()
+			mimir := kit.StartMetrics(t, kit.MetricsConfig{})
+			mimir.Faults.Set(kit.Fault{Hang: true})
+			all := targets(t, 1, 3)
+			p := kit.Start(t, kit.ProcessConfig{Config: config(
+				[]string{prometheusTo("metrics", mimir.PushURL())}, []string{scrapeJob("app", all)}, "data: {durability: always}",
+			)})
+			if err := all[0].WaitScrapes(t.Context(), soon, 2); err != nil {
+				t.Fatal(err)
+			}
+			p.Kill()
+			first := all[0].Served()[0]
+			mimir.Faults.Clear()
+			p.Again(t)
+			waitScrapes(t, all, mimir, func(s kit.Scrape) bool { return s.N == first.N })
+		})
+	}
 }
