@@ -14,6 +14,7 @@ LINT := go tool -modfile=tools/go.mod golangci-lint
 CONFIG ?= examples/minimal.yaml
 FUZZTIME ?= 30s
 BENCH ?= .
+BENCHFLAGS ?=
 
 ##@ Run
 
@@ -59,6 +60,14 @@ fuzz: ## Run each fuzz target for FUZZTIME (30s).
 bench: ## Run the benchmarks that match BENCH (all).
 	go test -run '^$$' -bench '$(BENCH)' -benchmem ./...
 
+.PHONY: bench-metrics
+bench-metrics: ## Measure scraping and remote write beside vmagent (minutes; BENCHFLAGS=-help).
+	go run ./test/bench metrics $(BENCHFLAGS)
+
+.PHONY: bench-logs
+bench-logs: ## Measure the collection of container logs (minutes; BENCHFLAGS=-help).
+	go run ./test/bench logs $(BENCHFLAGS)
+
 ##@ Change
 
 .PHONY: fmt
@@ -97,7 +106,7 @@ golden: ## Rewrite all golden files; read the diff before you commit it.
 check: fmt-check lint vet test generate-diff ## All of the above that must pass before a commit.
 
 .PHONY: clean
-clean: ## Remove bin/ and data/; keep the cache of make e2e.
+clean: ## Remove bin/ and data/; keep what make e2e and make bench-metrics have built.
 	rm -rf bin data
 
 ##@ Help

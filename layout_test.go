@@ -48,6 +48,11 @@ var imports = map[string]string{
 	"test/demo/steps":         "",
 	"test/app":                "test/kit test/store",
 	"test/e2e":                "test/kit testbed",
+	"test/bench":              "test/bench/exporter test/bench/meter test/bench/podfiles test/bench/sink",
+	"test/bench/exporter":     "",
+	"test/bench/meter":        "",
+	"test/bench/podfiles":     "test/bench/sink",
+	"test/bench/sink":         "",
 	"testbed":                 "",
 	"testbed/*":               "testbed",
 }

@@ -1,0 +1,168 @@
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"io"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ingot-telemetry/ingot/test/bench/exporter"
+	"github.com/ingot-telemetry/ingot/test/bench/sink"
+	"github.com/ingot-telemetry/ingot/test/kit"
+)
+
+func TestMain(m *testing.M) { os.Exit(kit.Main(m)) }
+
+// TestIngotUnderTinyLoads runs the whole benchmark, which fails when a sample or a line is
+// lost, changed, repeated or out of order.
+func TestIngotUnderTinyLoads(t *testing.T) {
+	binary := kit.Binary(t)
+	for _, args := range [][]string{
+		{"metrics", "-load", "tiny,tiny/gzip", "-only", "ingot", "-window", "1s", "-warmup", "1s"},
+		{"logs", "-load", "tiny", "-window", "1s", "-warmup", "1s"},
+	} {
+		t.Run(args[0], func(t *testing.T) {
+			var out, log bytes.Buffer
+			if err := run(t.Context(), append(args, "-ingot", binary), &out, &log); err != nil {
+				t.Errorf("%v\n%s%s", err, &log, &out)
+			}
+			if !strings.Contains(out.String(), "| tiny") {
+				t.Errorf("no row of the load in:\n%s", &out)
+			}
+		})
+	}
+}
+
+func TestWrongCommandLinesAreRefused(t *testing.T) {
+	for _, args := range []string{
+		"", "-x", "traces", "metrics -load M99", "metrics -no-such-flag", "metrics -rounds 0", "metrics -window 0s",
+		"metrics argument", "metrics -only nobody", "logs -load M1", "logs -backlog 0",
+	} {
+		// The program is not there, so that nothing can be measured by mistake.
+		fields := strings.Fields(args)
+		if len(fields) > 1 {
+			fields = append(append([]string{fields[0], "-ingot", "/no/such/program"}, "-only=ingot"), fields[1:]...)
+		}
+		err := run(t.Context(), fields, io.Discard, io.Discard)
+		if code := exitCode(err, io.Discard); !errors.Is(err, errUsage) || code != 2 {
+			t.Errorf("%q: exit code %d, error %v, want one about the command line", args, code, err)
+		}
+	}
+	for _, args := range []string{"-help", "metrics -help"} {
+		err := run(t.Context(), strings.Fields(args), io.Discard, io.Discard)
+		if code := exitCode(err, io.Discard); !errors.Is(err, flag.ErrHelp) || code != 0 {
+			t.Errorf("%q: exit code %d, error %v", args, code, err)
+		}
+	}
+}
+
+func TestGoalsAreJudged(t *testing.T) {
+	for _, c := range []struct {
+		goal
+		value float64
+		want  string
+	}{
+		{goal{must: 0.38, stretch: 0.28}, 0.39, "MISSED"},
+		{goal{must: 0.38, stretch: 0.28}, 0.38, "ok"},
+		{goal{must: 0.38, stretch: 0.28}, 0.28, "ok, stretch too"},
+		{goal{must: 0}, 0, "ok"},
+		{goal{must: 0}, 0.1, "MISSED"},
+		{goal{must: 250, stretch: 400, atLeast: true}, 249, "MISSED"},
+		{goal{must: 250, stretch: 400, atLeast: true}, 250, "ok"},
+		{goal{must: 250, stretch: 400, atLeast: true}, 400, "ok, stretch too"},
+	} {
+		if got := c.verdict(c.value); got != c.want {
+			t.Errorf("%g against %g and %g: %s, want %s", c.value, c.must, c.stretch, got, c.want)
+		}
+	}
+}
+
+// round is a round of 1000 samples, 10 scrapes.
+func round(load, collector string, cpu time.Duration, foreign float64) metricsResult {
+	return metricsResult{
+		usage: usage{window: time.Second, cpu: cpu, rssMean: 10 << 20, foreign: foreign},
+		load:  load, collector: collector,
+		scraped: exporter.Counts{Scrapes: 10, Samples: 1000},
+		pushed:  sink.MetricsCounts{Samples: 900, Reports: 100, Wire: 50_000},
+	}
+}
+
+func TestMedianLeavesOutDisturbedRounds(t *testing.T) {
+	lossy := round("M1", ingotName, 9*time.Millisecond, 0.5)
+	lossy.lost = 3
+	medians := metricsMedians([]metricsResult{
+		round("M1", ingotName, 3*time.Millisecond, 0), lossy,
+		round("M1", vmagentName, 8*time.Millisecond, 0.9),
+		round("M1", ingotName, 1*time.Millisecond, 0),
+		round("M1", ingotName, 2*time.Millisecond, 0.05),
+		round("M5", ingotName, 4*time.Millisecond, 0),
+	})
+	type row struct {
+		load, collector string
+		perSample       float64
+		lost            int64
+	}
+	var got []row
+	for _, m := range medians {
+		got = append(got, row{m.load, m.collector, m.perSample(), m.lost})
+	}
+	want := []row{{"M1", ingotName, 2, 3}, {"M1", vmagentName, 8, 0}, {"M5", ingotName, 4, 0}}
+	if diff := cmp.Diff(want, got, cmp.AllowUnexported(row{})); diff != "" {
+		t.Errorf("medians (-want +got):\n%s", diff)
+	}
+	known := metricsFigures(medians)
+	for what, want := range map[[2]string]float64{
+		{"M1", cpuRatio}: 0.25, {"M1", memoryRatio}: 1, {"M1", memory}: 10, {"M1", wireRatio}: 1,
+		{"M5", churnRatio}: 2, {"M5", shuffleExtra}: 2,
+	} {
+		if known[what] != want {
+			t.Errorf("%v is %g, want %g", what, known[what], want)
+		}
+	}
+	if v, ok := known[[2]string{"M5", cpuRatio}]; ok {
+		t.Errorf("a ratio of %g to a peer that was not measured", v)
+	}
+}
+
+func TestGoalsArePrintedWithWhatWasMissed(t *testing.T) {
+	var out bytes.Buffer
+	b := &bench{out: &out}
+	missed := b.printGoals([]goal{
+		{"M1", cpuRatio, 0.38, 0.28, false}, {"L2", rate, 120, 0, true}, {"M2", memory, 95, 75, false},
+	}, figures{{"M1", cpuRatio}: 0.5, {"L2", rate}: 150})
+	want := `| load | goal          | measured | must   | stretch |        |
+|------|---------------|----------|--------|---------|--------|
+| M1   | CPU / vmagent | 0.5      | ≤ 0.38 | ≤ 0.28  | MISSED |
+| L2   | MB/s          | 150      | ≥ 120  |         | ok     |
+
+`
+	if diff := cmp.Diff(want, out.String()); diff != "" || missed != 1 {
+		t.Errorf("%d missed, table (-want +got):\n%s", missed, diff)
+	}
+}
+
+func TestEveryGoalNamesALoadThatExists(t *testing.T) {
+	for _, g := range metricsGoals() {
+		plain, _ := strings.CutSuffix(g.load, gzipSuffix)
+		if _, err := exporter.Find(plain); err != nil {
+			t.Error(err)
+		}
+	}
+	names := map[string]bool{}
+	for _, l := range logsLoads() {
+		names[l.name] = true
+	}
+	for _, g := range logsGoals() {
+		if !names[g.load] {
+			t.Errorf("a goal names the load %s, which does not exist", g.load)
+		}
+	}
+}

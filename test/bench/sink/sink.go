@@ -1,0 +1,131 @@
+// Package sink is where the benchmark's collectors push to: a receiver of remote write 1.0
+// and of Loki's push, on loopback, that takes everything and counts it.
+//
+// Bodies are read into buffers that are used again, decompressed, and their protobuf is
+// walked without building anything, so that the receiver costs little beside the collector.
+// [Metrics] counts samples by kind and adds up their values; asked to verify, it also keeps
+// each series' last timestamp and finds repeats, disorder and missing stale markers. [Logs]
+// knows each line by the number it carries, so it always verifies.
+//
+// It refuses only what it cannot read. Receivers as strict as the real ones are in package
+// kit.
+package sink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/klauspost/compress/s2"
+)
+
+// maxBody bounds a request, compressed and not.
+const maxBody = 256 << 20
+
+// A server takes pushes and gives their decompressed bodies to take.
+type server struct {
+	take    func(body []byte, wire int, at time.Time) error
+	srv     *http.Server
+	url     string
+	buffers sync.Pool
+	done    sync.WaitGroup
+
+	mu    sync.Mutex // guards wrong
+	wrong error      // The first body that could not be read.
+}
+
+// buffers are one request's, compressed and not.
+type buffers struct{ wire, plain []byte }
+
+func newServer(ctx context.Context, path string, take func([]byte, int, time.Time) error) (*server, error) {
+	var listen net.ListenConfig
+	l, err := listen.Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, fmt.Errorf("listen as receiver: %w", err)
+	}
+	s := &server{take: take, url: "http://" + l.Addr().String() + path}
+	s.buffers.New = func() any { return new(buffers) }
+	s.srv = &http.Server{Handler: s, ReadHeaderTimeout: time.Minute}
+	s.done.Go(func() {
+		if err := s.srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			s.fail(err)
+		}
+	})
+	return s, nil
+}
+
+// URL is the address to push to.
+func (s *server) URL() string { return s.url }
+
+// Close ends the server and its connections.
+func (s *server) Close() {
+	_ = s.srv.Close() // Only the listener can fail to close, which ends it all the same.
+	s.done.Wait()
+}
+
+// Err returns why the first request that was refused could not be read.
+func (s *server) Err() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.wrong
+}
+
+func (s *server) fail(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.wrong == nil {
+		s.wrong = err
+	}
+}
+
+func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	b, _ := s.buffers.Get().(*buffers)
+	defer s.buffers.Put(b)
+	err := b.read(r)
+	if err == nil {
+		err = s.take(b.plain, len(b.wire), time.Now())
+	}
+	if err != nil {
+		s.fail(fmt.Errorf("%s %s: %w", r.Method, r.URL.Path, err))
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	w.WriteHeader(http.StatusNoContent)
+}
+
+// read fills the buffers from a request.
+func (b *buffers) read(r *http.Request) error {
+	b.wire = b.wire[:0]
+	body := http.MaxBytesReader(nil, r.Body, maxBody)
+	for {
+		if len(b.wire) == cap(b.wire) {
+			b.wire = append(b.wire, make([]byte, 64<<10)...)[:len(b.wire)]
+		}
+		n, err := body.Read(b.wire[len(b.wire):cap(b.wire)])
+		b.wire = b.wire[:len(b.wire)+n]
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return fmt.Errorf("read body: %w", err)
+		}
+	}
+	n, err := s2.DecodedLen(b.wire)
+	if err != nil || n > maxBody {
+		return fmt.Errorf("decompress body of %d bytes: %w", len(b.wire), errors.Join(err, errSize))
+	}
+	if cap(b.plain) < n {
+		b.plain = make([]byte, n)
+	}
+	if b.plain, err = s2.Decode(b.plain[:cap(b.plain)], b.wire); err != nil {
+		return fmt.Errorf("decompress body: %w", err)
+	}
+	return nil
+}
+
+var errSize = errors.New("not snappy, or too large")
