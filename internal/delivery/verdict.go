@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -131,7 +132,10 @@ func describe(err error, timeout time.Duration) string {
 	var alert tls.AlertError
 	var dns *net.DNSError
 	var network net.Error
+	var file *fs.PathError // a password, token or certificate that is read for the request
 	switch {
+	case errors.As(err, &file):
+		return fmt.Sprintf("file: %v", err)
 	case errors.As(err, &dns):
 		return fmt.Sprintf("DNS: look up %s: %s", dns.Name, dns.Err)
 	case errors.Is(err, syscall.ECONNREFUSED):

@@ -3,11 +3,13 @@ package delivery
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -156,7 +158,13 @@ func TestInvalidURLIsAStateAndNoCrash(t *testing.T) {
 }
 
 func TestDescribeHasAWordForEverything(t *testing.T) {
-	if got := describe(errors.New("odd"), time.Second); got != "network: odd" {
-		t.Errorf("describe = %q", got)
+	f := func(err error, want string) {
+		t.Helper()
+		if got := describe(err, time.Second); got != want {
+			t.Errorf("describe = %q, want %q", got, want)
+		}
 	}
+	f(errors.New("odd"), "network: odd")
+	_, err := os.ReadFile("testdata/no-such-password")
+	f(fmt.Errorf("unable to read basic auth password: %w", err), "file: unable to read basic auth password: open testdata/no-such-password: no such file or directory")
 }

@@ -118,6 +118,7 @@ func TestHostileTargetsFailWithANamedReason(t *testing.T) {
 		{name: "dns", address: "no-such-host.invalid:80", reason: "dns", text: "no-such-host.invalid"},
 		{name: "tls to plain", job: "scheme: https", handler: text("", good), reason: "tls", text: "gave HTTP response to HTTPS"},
 		{name: "unknown authority", job: "scheme: https", address: tlsServer.Listener.Addr().String(), reason: "tls", text: "certificate"},
+		{name: "no password", job: "basic_auth: {username: a, password_file: /no/such/password}", reason: "file", text: "open /no/such/password: no such file"},
 		{name: "status", handler: func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(http.StatusInternalServerError)
 			_, _ = io.WriteString(w, good)

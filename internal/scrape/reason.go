@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/url"
@@ -18,6 +19,7 @@ const (
 	reasonTimeout     = "timeout"
 	reasonTLS         = "tls"
 	reasonNetwork     = "network"
+	reasonFile        = "file"
 	reasonRedirect    = "redirect"
 	reasonStatus      = "status"
 	reasonContentType = "content_type"
@@ -46,6 +48,9 @@ func reasonOf(err error) string {
 	}
 	if errors.Is(err, syscall.ECONNREFUSED) {
 		return reasonRefused
+	}
+	if _, ok := errors.AsType[*fs.PathError](err); ok { // a password, token or certificate
+		return reasonFile
 	}
 	if isTLS(err) || errors.Is(err, http.ErrSchemeMismatch) {
 		return reasonTLS
