@@ -18,7 +18,13 @@ type Config struct {
 	Files []FileConfig
 }
 
-// PodConfig is the pod_logs block: the container log files that the kubelet keeps.
+// PodConfig is the pod_logs block: the container log files that the kubelet keeps. Their
+// streams have the index labels of k8s-monitoring: namespace, container, job (which is
+// namespace/container), service_name, service_namespace and app_kubernetes_io_name. Labels of
+// the pod called level or deployment_environment are kept too. pod and service_instance_id are
+// structured metadata: a query filters by them behind the braces. The annotations
+// k8s.grafana.com/logs.job and resource.opentelemetry.io/service.name, service.namespace and
+// service.instance.id of a pod overwrite what is derived.
 type PodConfig struct {
 	// Enabled turns the collection of container logs on. Default false.
 	Enabled bool `yaml:"enabled"`
