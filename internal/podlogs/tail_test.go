@@ -112,7 +112,7 @@ func TestFileOnABadDiskHoldsUpItsContainerForAWhileOnly(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer broken.Close()
-	if err := syscall.Dup3(int(broken.Fd()), bad.fd, syscall.O_CLOEXEC); err != nil {
+	if err = syscall.Dup3(int(broken.Fd()), bad.fd, syscall.O_CLOEXEC); err != nil {
 		t.Fatal(err)
 	}
 	rd := newReader(r.c)
