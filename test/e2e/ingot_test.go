@@ -48,10 +48,11 @@ func deployAll(ctx context.Context) (deployed, error) {
 	binary := filepath.Join(dir, "ingot")
 	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-o", binary, "../../cmd/ingot")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
+	out, err := build.CombinedOutput()
+	if err != nil {
 		return d, fmt.Errorf("build ingot: %w\n%s", err, out)
 	}
-	if err := cluster.Image(ctx, "e2e/ingot:1", binary, nil); err != nil {
+	if err = cluster.Image(ctx, "e2e/ingot:1", binary, nil); err != nil {
 		return d, err
 	}
 	data, err := cluster.HostDir("data")
@@ -117,6 +118,7 @@ func startIngot(t *testing.T) (deployed, agent) {
 }
 
 func describe(t *testing.T) {
+	t.Helper()
 	ctx := context.Background() // That of the test is over.
 	for _, previous := range []string{"--previous=false", "--previous"} {
 		logs, err := cluster.Kubectl(ctx, "-n", "ingot", "logs", "daemonset/ingot", "--tail=40", previous)

@@ -169,7 +169,7 @@ func TestClusterMetricsAreExactlyThoseOfTheContract(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			if err := awaitScrape(t, job, time.Now()); err != nil {
+			if err = awaitScrape(t, job, time.Now()); err != nil {
 				return err
 			}
 			series, err := cluster.PromQL(t.Context(), tenant, fmt.Sprintf(`{job=%q}`, job))

@@ -163,6 +163,7 @@ func TestDeletedPodStopsInTimeAndLosesNothing(t *testing.T) {
 }
 
 func stopInTime(t *testing.T, name string, away bool) {
+	t.Helper()
 	d, a := startIngot(t)
 	f := startFlow(t, d, name)
 	begin := time.Now()
