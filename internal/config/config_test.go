@@ -162,6 +162,8 @@ func TestLoadReportsEveryProblemWithPathLineAndCure(t *testing.T) {
 	f("url: b\n", `url: unknown key (line 1)`)
 	f("other_bytes: b\n", `other_bytes: unknown key (line 1)`)
 	f("queue: {least_bytes: b}\n", `queue.least_bytes: unknown key; similar here: max_bytes (line 1)`)
+	f("queue: {min_bytes: b}\n", `queue.min_bytes: unknown key; similar here: max_bytes (line 1)`)
+	f("queue: {mxa_bytes: b}\n", `queue.mxa_bytes: unknown key, did you mean "max_bytes"? (line 1)`)
 	f("proxy_url: 'http://u:hun ter2@h'\n", `proxy_url: must be a URL such as http://host:8080/path; special characters in it need percent-encoding (line 1)`)
 	f("basic_auth: {password_secret: {name: a, key: b}}\n", `basic_auth.password_secret: reading credentials from Kubernetes Secrets is not supported yet; mount the Secret and use password_file (line 1)`)
 	f("basic_auth: {password:hunter2}\n", `basic_auth.password: a space is missing after "password:" (line 1)`)

@@ -102,7 +102,7 @@ func (l layout) unknown(key *yaml.Node, path string) Problem {
 	known := slices.Sorted(maps.Keys(l.fields))
 	base, isSecret := strings.CutSuffix(name, "_secret")
 	_, hasFile := l.fields[base+"_file"]
-	switch suggestion := Suggest(name, known); {
+	switch suggestion := suggest(name, known); {
 	case isSecret && hasFile:
 		p.Text = fmt.Sprintf("reading credentials from Kubernetes Secrets is not supported yet; mount the Secret and use %s_file", base)
 		p.meant = Key(path, base)
@@ -115,6 +115,17 @@ func (l layout) unknown(key *yaml.Node, path string) Problem {
 		p.Text = "unknown key" + choice(name, known)
 	}
 	return p
+}
+
+// suggest is Suggest without keys that only end like name: who writes dns_sd_configs does not
+// mean file_sd_configs.
+func suggest(name string, known []string) string {
+	suggestion := Suggest(name, known)
+	head, tail, _ := strings.Cut(name, "_")
+	if first, rest, cut := strings.Cut(suggestion, "_"); cut && rest == tail && Suggest(head, []string{first}) == "" {
+		return ""
+	}
+	return suggestion
 }
 
 // choice lists the keys that end in the same words, such as other kinds of discovery, or all
