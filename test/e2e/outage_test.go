@@ -398,7 +398,7 @@ func TestIngotWorksWithoutTheAPIServer(t *testing.T) {
 	}
 	up := time.Now()
 	restartServers(t.Context(), t, "kube-apiserver")
-	eventually(t, 30*time.Second, func() error {
+	eventually(t, 45*time.Second, func() error {
 		if got := watchErrors(t, a); got["pods"] != "" || got["nodes"] != "" {
 			return fmt.Errorf("watches have not recovered: %q", got)
 		}
