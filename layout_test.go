@@ -39,6 +39,7 @@ var imports = map[string]string{
 	"internal/kube":           "model config",
 	"internal/httpclient":     "config",
 	"internal/expfmt":         "model config",
+	"internal/stage":          "model config",
 	"internal/config":         "",
 	"internal/model":          "",
 	"test/kit":                "",
