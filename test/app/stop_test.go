@@ -2,8 +2,10 @@ package app_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -119,4 +121,43 @@ func testStop(t *testing.T, state backend, sig os.Signal) {
 	if code, took := p.Stop(); code != 0 || took > stopLimit {
 		t.Errorf("last stop: exit code %d after %s", code, took)
 	}
+}
+
+// A second signal ends a stop that takes too long for somebody. It costs no more than a
+// SIGKILL: lines wait in their files, and with `durability: always` scrapes on disk.
+func TestSecondSignalEndsAtOnceAndLosesNothing(t *testing.T) {
+	t.Parallel()
+	mimir, loki := kit.StartMetrics(t, kit.MetricsConfig{}), kit.StartLogs(t, kit.LogsConfig{})
+	mimir.Faults.Set(kit.Fault{Hang: true})
+	loki.Faults.Set(kit.Fault{Hang: true})
+	all := targets(t, 1, 3)
+	tree, stop := startTree(t, 100, 1)
+	p := kit.Start(t, kit.ProcessConfig{Config: config(
+		[]string{prometheusTo("metrics", mimir.PushURL()), lokiTo("logs", loki.PushURL())},
+		[]string{scrapeJob("app", all)}, podLogs(tree.Dir), "data: {durability: always}",
+	)})
+	if err := all[0].WaitScrapes(t.Context(), soon, 3); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	check(t, p.Signal(syscall.SIGTERM))
+	kit.Eventually(t, soon, "the stop", func() error {
+		if !strings.Contains(p.Log(), "msg=stopping") {
+			return errors.New("not logged yet")
+		}
+		return nil
+	})
+	check(t, p.Signal(syscall.SIGTERM))
+	ctx, cancel := context.WithTimeout(t.Context(), soon)
+	defer cancel()
+	if code, err := p.Wait(ctx); err != nil || code != 130 || time.Since(began) > 3*time.Second {
+		t.Errorf("exit code %d after %s (%v), want 130 at once", code, time.Since(began), err)
+	}
+	mimir.Faults.Clear()
+	loki.Faults.Clear()
+	stop()
+	p = p.Again(t)
+	waitScrapes(t, all, mimir, before(began))
+	waitLines(t, tree, loki)
+	waitBalance(t, p)
 }
