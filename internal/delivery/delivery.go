@@ -109,6 +109,7 @@ type accounts struct {
 // condition is how the endpoint and the disk are doing.
 type condition struct {
 	state       State // of the endpoint
+	refusing    bool  // the last answer about data dropped it
 	since       time.Time
 	attempts    int // requests in vain since the last answer about data
 	lastError   string

@@ -186,7 +186,7 @@ func (q *Queue) post(ctx context.Context, j *job) result {
 	defer resp.Body.Close()
 	words := readAnswer(resp.Body)
 	q.m.request(q.ep.Name, strconv.Itoa(resp.StatusCode), time.Since(start))
-	r := result{verdict: judge(resp.StatusCode)}
+	r := result{verdict: judge(resp.StatusCode, words)}
 	if r.verdict == accepted {
 		return r
 	}
@@ -196,6 +196,9 @@ func (q *Queue) post(ctx context.Context, j *job) result {
 	}
 	if words != "" {
 		r.text += ": " + words
+	}
+	if r.verdict == misconfigured && wantsTLS(words) {
+		r.text += "; write https:// in url"
 	}
 	if r.verdict == retryLater {
 		r.asked = retryAfter(resp.Header.Get("Retry-After"), time.Now())
@@ -231,12 +234,14 @@ func (q *Queue) settle(j *job, r result) (wait time.Duration) {
 	switch r.verdict {
 	case accepted:
 		q.sent.add(j.amount)
-		q.lastSuccess = now
+		q.lastSuccess, q.refusing = now, false
 		q.remove(j)
 	case rejected:
+		q.refusing = true
 		q.drop(dropRejected, j.amount, j.time, j.time, r.text)
 		q.remove(j)
 	case tooLarge: // Here a later version may put parts of the block in its place.
+		q.refusing = true
 		q.drop(dropTooLarge, j.amount, j.time, j.time, r.text)
 		q.remove(j)
 	case retryLater, paused, misconfigured:

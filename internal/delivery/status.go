@@ -12,6 +12,9 @@ type State string
 const (
 	// StateOK means that the last request succeeded or none was needed.
 	StateOK State = "ok"
+	// StateRefusing means that the endpoint refused the last block, which was dropped and
+	// counted. The next one is sent at once, and the first that is accepted ends the state.
+	StateRefusing State = "refusing"
 	// StateRetrying means that the endpoint cannot take data at the moment.
 	StateRetrying State = "retrying"
 	// StatePaused means that the endpoint refuses our credentials.
@@ -117,7 +120,11 @@ func (q *Queue) Status() Status {
 	if q.dir != "" {
 		s.DiskMaxBytes = int64(q.cfg.MaxBytes)
 	}
-	if s.State == StateOK && s.DiskError != "" {
+	switch {
+	case s.State != StateOK:
+	case q.refusing:
+		s.State = StateRefusing
+	case s.DiskError != "":
 		s.State = StateDegraded
 	}
 	switch {

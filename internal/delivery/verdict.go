@@ -30,11 +30,11 @@ const (
 	misconfigured                // not an endpoint of this kind: the data is not at fault
 )
 
-// judge returns the verdict on a status code. Data is dropped only for codes that speak about
+// judge returns the verdict on a status code and the first words of the body. Data is dropped only for codes that speak about
 // the data; codes about credentials, the URL or the form of the request keep it, since an
 // operator can put those right. Codes outside HTTP's range come from something broken in
 // between, which may pass.
-func judge(code int) verdict {
+func judge(code int, words string) verdict {
 	switch {
 	case code >= 200 && code <= 299: // Mimir's 202 says that another replica is elected.
 		return accepted
@@ -58,7 +58,25 @@ func judge(code int) verdict {
 	if code >= 500 {
 		return retryLater
 	}
+	if wantsTLS(words) {
+		return misconfigured
+	}
 	return rejected
+}
+
+// wantsTLS reports whether a body is what a port for HTTPS answers to plain HTTP: that of Go,
+// of nginx and of Apache. Their status is 400, as if the data were at fault.
+func wantsTLS(words string) bool {
+	for _, said := range [...]string{
+		"Client sent an HTTP request to an HTTPS server",
+		"plain HTTP request was sent to HTTPS port",
+		"speaking plain HTTP to an SSL-enabled server port",
+	} {
+		if strings.Contains(words, said) {
+			return true
+		}
+	}
+	return false
 }
 
 // state is the state of an endpoint that gave this verdict.

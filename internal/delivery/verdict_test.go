@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -12,6 +13,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -19,7 +21,7 @@ func TestVerdictKeepsDataThatIsNotAtFault(t *testing.T) {
 	f := func(want verdict, codes ...int) {
 		t.Helper()
 		for _, code := range codes {
-			if got := judge(code); got != want {
+			if got := judge(code, "some words"); got != want {
 				t.Errorf("judge(%d) = %d, want %d", code, got, want)
 			}
 		}
@@ -30,6 +32,45 @@ func TestVerdictKeepsDataThatIsNotAtFault(t *testing.T) {
 	f(retryLater, 408, 425, 429, 500, 502, 503, 504, 529, 599, 101, 0, 999)
 	f(paused, 401, 403, 407)
 	f(misconfigured, 300, 301, 302, 303, 304, 307, 308, 404, 405, 410, 411, 414, 415, 421, 426, 431, 501)
+}
+
+func TestPlainHTTPToATLSPortKeepsTheData(t *testing.T) {
+	server := httptest.NewUnstartedServer(http.NotFoundHandler())
+	server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
+	server.StartTLS()
+	defer server.Close()
+	q := newQueue(t, testConfig(), "", http.DefaultTransport)
+	q.ep.URL = "http://" + server.Listener.Addr().String()
+	r := q.post(t.Context(), &job{body: []byte("x")})
+	if r.verdict != misconfigured || !strings.Contains(r.text, "write https:// in url") {
+		t.Errorf("verdict %d with %q, want %d and the cure", r.verdict, r.text, misconfigured)
+	}
+	for _, words := range []string{"400 The plain HTTP request was sent to HTTPS port", "You're speaking plain HTTP to an SSL-enabled server port."} {
+		if got := judge(400, words); got != misconfigured {
+			t.Errorf("judge(400, %q) = %d, want %d", words, got, misconfigured)
+		}
+	}
+}
+
+func TestStateIsRefusingUntilABlockIsAccepted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &backend{}
+		b.set(always(400, "out of order sample"))
+		q := newQueue(t, testConfig(), "", b)
+		r := start(t, q)
+		put(t, q, 0, 1, 100)
+		synctest.Wait()
+		if s := q.Status(); s.State != StateRefusing || s.Dropped[dropRejected].Blocks != 1 {
+			t.Errorf("after a refusal: %s, dropped %v", s.State, s.Dropped)
+		}
+		b.set(always(200, ""))
+		put(t, q, 1, 2, 100)
+		synctest.Wait()
+		if s := q.Status(); s.State != StateOK || s.Sent.Blocks != 1 {
+			t.Errorf("after an acceptance: %s, sent %v, want %s", s.State, s.Sent, StateOK)
+		}
+		r.shutdown()
+	})
 }
 
 func TestRetryAfterTakesSecondsAndDates(t *testing.T) {
