@@ -7,7 +7,10 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"slices"
+
+	promconfig "github.com/prometheus/common/config"
 
 	"github.com/ingot-telemetry/ingot/internal/clustermetrics"
 	"github.com/ingot-telemetry/ingot/internal/config"
@@ -61,13 +64,32 @@ func DefaultConfig() Config {
 const maxFileSize = 16 * config.MiB
 
 // Load reads the file at path onto the defaults. All that is wrong with its content comes
-// back together as [config.Problems]; a file that cannot be read is another error.
+// back together as [config.Problems]; a file that cannot be read is another error. As in
+// Prometheus, relative paths inside start at the folder of the file.
 func Load(path string) (Config, error) {
 	data, err := readFile(path)
 	if err != nil {
 		return Config{}, err
 	}
-	return Parse(data)
+	c, err := Parse(data)
+	if err != nil {
+		return Config{}, err
+	}
+	c.setDirectory(filepath.Dir(path))
+	return c, nil
+}
+
+// setDirectory makes relative paths start at dir.
+func (c *Config) setDirectory(dir string) {
+	c.TLS.CAFile = promconfig.JoinDir(dir, c.TLS.CAFile)
+	c.Kubernetes.KubeconfigFile = promconfig.JoinDir(dir, c.Kubernetes.KubeconfigFile)
+	c.PodLogs.Path = promconfig.JoinDir(dir, c.PodLogs.Path)
+	for i := range c.Destinations {
+		c.Destinations[i].HTTP.SetDirectory(dir)
+	}
+	for i := range c.ScrapeConfigs {
+		c.ScrapeConfigs[i].SetDirectory(dir)
+	}
 }
 
 func readFile(path string) ([]byte, error) {

@@ -272,6 +272,36 @@ func TestNoSecretIsEverPrinted(t *testing.T) {
 	}
 }
 
+func TestRelativePathsStartAtTheFolderOfTheFile(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "ingot.yaml")
+	text := `
+destinations:
+  - name: m
+    type: prometheus
+    url: http://m/push
+    basic_auth: {username: u, password_file: secrets/m}
+tls: {ca_file: ca.crt}
+scrape_configs:
+  - job_name: j
+    file_sd_configs: [{files: [targets/*.yml, /abs/x.yml]}]
+    authorization: {credentials_file: token}
+`
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, err := Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	j := c.ScrapeConfigs[0]
+	got := []string{c.TLS.CAFile, c.Destinations[0].HTTP.BasicAuth.PasswordFile, j.HTTPClientConfig.Authorization.CredentialsFile, j.FileSDConfigs[0].Files[0], j.FileSDConfigs[0].Files[1], c.PodLogs.Path}
+	want := []string{dir + "/ca.crt", dir + "/secrets/m", dir + "/token", dir + "/targets/*.yml", "/abs/x.yml", "/var/log/pods"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("paths (-want +got):\n%s", diff)
+	}
+}
+
 func TestLoadNamesTheFileThatIsNotThere(t *testing.T) {
 	_, err := Load(filepath.Join(t.TempDir(), "none.yaml"))
 	if err == nil || !strings.Contains(err.Error(), "there is no file") || !strings.Contains(err.Error(), "none.yaml") {

@@ -74,6 +74,13 @@ func (c FileConfig) Validate() error {
 	return ps.Err()
 }
 
+// SetDirectory makes relative paths start at dir.
+func (c *FileConfig) SetDirectory(dir string) {
+	for i, f := range c.Files {
+		c.Files[i] = promconfig.JoinDir(dir, f)
+	}
+}
+
 // HTTPConfig is one element of http_sd_configs, as in Prometheus.
 type HTTPConfig struct {
 	// URL answers with a JSON list of {targets, labels}.

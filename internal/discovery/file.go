@@ -128,10 +128,14 @@ func (f *File) watch(w *fsnotify.Watcher) {
 // file that is gone has none.
 func (f *File) read() []labels.Labels {
 	var paths []string
+	var errs []error
 	for _, pattern := range f.cfg.Files {
 		found, err := filepath.Glob(pattern)
 		if err != nil {
 			continue // Validate refuses such a pattern.
+		}
+		if len(found) == 0 && !strings.Contains(pattern, "*") {
+			errs = append(errs, fmt.Errorf("read targets of %s: there is no such file", pattern))
 		}
 		paths = append(paths, found...)
 	}
@@ -139,7 +143,6 @@ func (f *File) read() []labels.Labels {
 	paths = slices.Compact(paths)
 
 	var all []labels.Labels
-	var errs []error
 	lists := make(map[string][]labels.Labels, len(paths))
 	for _, path := range paths {
 		list, err := readList(path)

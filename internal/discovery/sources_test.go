@@ -98,6 +98,9 @@ func TestFilesAreReadAgainWhenTheyChange(t *testing.T) {
 	ofA := `{__address__="a:1", __meta_filepath="` + a + `", env="x"}`
 	ofB := `{__address__="b:1", __meta_filepath="` + b + `"}`
 	want(t, lists, ofA)
+	if err := s.Err(); err == nil || !strings.Contains(err.Error(), b+": there is no such file") {
+		t.Errorf("Err = %v, want the file that is not there", err)
+	}
 	write(t, b, `[{"targets": ["b:1"]}]`)
 	want(t, lists, ofA, ofB)
 	if err := os.Remove(a); err != nil {

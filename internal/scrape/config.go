@@ -161,6 +161,18 @@ func (c *JobConfig) UnmarshalYAML(unmarshal func(any) error) error {
 	return unmarshal((*plain)(c))
 }
 
+// SetDirectory makes relative paths of the job start at dir, as Prometheus does with the
+// folder of its configuration file.
+func (c *JobConfig) SetDirectory(dir string) {
+	c.HTTPClientConfig.SetDirectory(dir)
+	for i := range c.FileSDConfigs {
+		c.FileSDConfigs[i].SetDirectory(dir)
+	}
+	for i := range c.HTTPSDConfigs {
+		c.HTTPSDConfigs[i].HTTPClientConfig.SetDirectory(dir)
+	}
+}
+
 // WithDefaults returns the job with everything that it leaves open taken from global.
 func (c JobConfig) WithDefaults(global Config) JobConfig {
 	setZero(&c.ScrapeInterval, global.Interval)
