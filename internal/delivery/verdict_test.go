@@ -123,11 +123,6 @@ func TestErrorsSayWhatIsWrongButNotTheURL(t *testing.T) {
 	defer secure.Close()
 	cut := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }))
 	defer cut.Close()
-	closed, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	closed.Close()
 	lookup := &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) {
 		return nil, &net.DNSError{Err: "no such host", Name: "nowhere.test", IsNotFound: true}
 	}}
@@ -148,7 +143,7 @@ func TestErrorsSayWhatIsWrongButNotTheURL(t *testing.T) {
 		}
 	}
 	plain := func() http.RoundTripper { return &http.Transport{DisableKeepAlives: true} }
-	f("http://"+closed.Addr().String(), plain(), "connection refused: ")
+	f("http://127.0.0.1:1", plain(), "connection refused: ")
 	f("http://nowhere.test", lookup, "DNS: look up nowhere.test: no such host")
 	f(secure.URL, plain(), "TLS: ")
 	f(strings.Replace(hang.URL, "http:", "https:", 1), plain(), "TLS: ")
