@@ -63,7 +63,7 @@ func between(r *rand.Rand, least, most time.Duration) time.Duration {
 }
 
 // interval is the time between two scrapes of a target in these tests, and the limit of one.
-const interval = 300 * time.Millisecond
+const interval = 500 * time.Millisecond
 
 // deadline is the time after which a request that is not full is sent, for metrics and logs.
 const deadline = 100 * time.Millisecond

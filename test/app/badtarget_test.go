@@ -114,7 +114,8 @@ func TestBadTargetsDisturbNobody(t *testing.T) {
 		worst = max(worst, served[i].Began.Sub(served[i-1].Began))
 	}
 	t.Logf("%d scrapes of the healthy target, longest pause %s", len(served), worst.Round(time.Millisecond))
-	if most := 2 * interval; worst > most+margin {
+	// If the others held it up it would be by their timeouts, one after the other.
+	if most := 5 * interval; worst > most+margin {
 		t.Errorf("the healthy target was left alone for %s, want at most %s", worst, most)
 	}
 	if rss, err := p.Metric("process_resident_memory_bytes"); err != nil || rss > 256<<20 {

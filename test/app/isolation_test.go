@@ -34,7 +34,7 @@ func brokenDestinations(path string) []broken {
 		{name: "forbidden", fault: kit.Fault{Status: 403, Body: "not your tenant"}, state: "paused", lastError: "not your tenant"},
 		{name: "throttling", fault: kit.TooMany("60"), state: "retrying", lastError: "429"},
 		{name: "failing", fault: kit.Fault{Status: 503, Body: "ring has no instances"}, state: "retrying", lastError: "ring has no instances"},
-		{name: "refusing", fault: kit.Fault{Status: 400, Body: "label value too long"}, state: "ok", lastError: "label value too long"},
+		{name: "refusing", fault: kit.Fault{Status: 400, Body: "label value too long"}, state: "refusing", lastError: "label value too long"},
 	}
 }
 
