@@ -182,26 +182,35 @@ func decodeList(unmarshal func(any) error, into *[]string) error {
 		}
 		return nil
 	}
-	var block struct {
-		Values []string `yaml:"values"`
-	}
-	if unmarshal(&block) == nil {
-		*into = block.Values
-		return nil
+	if inValues(unmarshal) {
+		return unmarshal(&struct {
+			Values *[]string `yaml:"values"`
+		}{into})
 	}
 	return unmarshal(into)
 }
 
 // decodeMap decodes a map, or Alloy's form: a block with the map under the key values.
 func decodeMap(unmarshal func(any) error, into *map[string]string) error {
-	var block struct {
-		Values map[string]string `yaml:"values"`
-	}
-	if unmarshal(&block) == nil {
-		*into = block.Values
-		return nil
+	if inValues(unmarshal) {
+		return unmarshal(&struct {
+			Values *map[string]string `yaml:"values"`
+		}{into})
 	}
 	return unmarshal(into)
+}
+
+// inValues tells whether a list or a map stands under the key values.
+func inValues(unmarshal func(any) error) bool {
+	var keys map[string]any
+	if unmarshal(&keys) != nil {
+		return false
+	}
+	switch keys["values"].(type) {
+	case []any, map[string]any:
+		return true
+	}
+	return false
 }
 
 // Duration is a length of time as either Go or Prometheus writes it: 500ms, 1.5h, 2d.

@@ -2,6 +2,8 @@ package stage
 
 import (
 	"bytes"
+	"encoding/binary"
+	"math/bits"
 	"strconv"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -233,6 +235,16 @@ func (s *jsonScan) string() (plain, ok bool) {
 	plain = true
 	in, i := s.in, s.pos
 	for i < len(in) {
+		for i+8 <= len(in) {
+			if stops := stringStops(binary.LittleEndian.Uint64(in[i:])); stops != 0 {
+				i += bits.TrailingZeros64(stops) / 8
+				break
+			}
+			i += 8
+		}
+		if i == len(in) {
+			break
+		}
 		switch c := in[i]; {
 		case c == '"':
 			s.pos = i + 1
@@ -251,6 +263,14 @@ func (s *jsonScan) string() (plain, ok bool) {
 		}
 	}
 	return false, false
+}
+
+// stringStops marks the first of eight bytes that is a quote, a backslash or a control
+// character, in its highest bit. Bits above that one may be wrong.
+func stringStops(w uint64) uint64 {
+	const ones, high = 0x0101010101010101, 0x8080808080808080
+	quote, backslash := w^ones*'"', w^ones*'\\'
+	return ((quote-ones)&^quote | (backslash-ones)&^backslash | (w-ones*' ')&^w) & high
 }
 
 // escape returns the length of the escape at the start of b; 0 if it is none.
@@ -319,36 +339,28 @@ func (s *jsonScan) digits() bool {
 }
 
 // appendUnescaped appends the content of a JSON string, without its quotes, whose escapes have
-// been checked. What is no valid text becomes U+FFFD, as in encoding/json.
+// been checked. Half a surrogate pair becomes U+FFFD, as in encoding/json.
 func appendUnescaped(dst, b []byte) []byte {
-	for i := 0; i < len(b); {
-		c := b[i]
-		switch {
-		case c == '\\':
-			if i+1 < len(b) && b[i+1] != 'u' {
-				dst = append(dst, unescaped(b[i+1]))
-				i += 2
-				continue
-			}
-			r := hex4(b[i:])
-			i += 6
-			if utf16.IsSurrogate(r) {
-				low := hex4(b[i:])
-				if r = utf16.DecodeRune(r, low); r != utf8.RuneError {
-					i += 6
-				}
-			}
-			dst = utf8.AppendRune(dst, r)
-		case c < utf8.RuneSelf:
-			dst = append(dst, c)
-			i++
-		default:
-			r, n := utf8.DecodeRune(b[i:])
-			dst = utf8.AppendRune(dst, r)
-			i += n
+	for {
+		i := bytes.IndexByte(b, '\\')
+		if i < 0 || i+1 == len(b) {
+			return append(dst, b...)
 		}
+		dst = append(dst, b[:i]...)
+		if b[i+1] != 'u' {
+			dst = append(dst, unescaped(b[i+1]))
+			b = b[i+2:]
+			continue
+		}
+		r := hex4(b[i:])
+		b = b[i+6:]
+		if utf16.IsSurrogate(r) {
+			if r = utf16.DecodeRune(r, hex4(b)); r != utf8.RuneError {
+				b = b[6:]
+			}
+		}
+		dst = utf8.AppendRune(dst, r)
 	}
-	return dst
 }
 
 func unescaped(c byte) byte {

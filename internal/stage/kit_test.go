@@ -109,3 +109,11 @@ func (b *bench) dropped() map[string]int {
 	return all
 }
 
+// labelsOf returns a label set of name, value pairs.
+func labelsOf(pairs ...string) model.Labels {
+	var ls []model.Label
+	for i := 0; i < len(pairs); i += 2 {
+		ls = append(ls, model.Label{Name: pairs[i], Value: pairs[i+1]})
+	}
+	return model.NewLabels(ls...)
+}

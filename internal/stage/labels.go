@@ -60,11 +60,9 @@ type MetadataConfig struct {
 // UnmarshalYAML decodes either form.
 func (x *MetadataConfig) UnmarshalYAML(unmarshal func(any) error) error {
 	type plain MetadataConfig
-	var block plain
-	// A map with a metadata field of the name regex is promtail's form.
-	if unmarshal(&block) == nil && block.Values != nil {
-		*x = MetadataConfig(block)
-		return nil
+	*x = MetadataConfig{}
+	if inValues(unmarshal) {
+		return unmarshal((*plain)(x))
 	}
 	return unmarshal(&x.Values)
 }

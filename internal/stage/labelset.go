@@ -29,6 +29,7 @@ type labelSet struct {
 
 	changed bool
 	wire    []byte
+	last    model.Labels            // what was rendered last
 	sets    map[string]model.Labels // rendered sets by their wire form
 }
 
@@ -123,7 +124,11 @@ func (s *labelSet) render() model.Labels {
 	for i := range s.list {
 		s.wire = appendLabel(s.wire, s.list[i].name, s.list[i].value)
 	}
+	if string(s.wire) == string(s.last) {
+		return s.last
+	}
 	if l, ok := s.sets[string(s.wire)]; ok {
+		s.last = l
 		return l
 	}
 	if s.sets == nil {
@@ -133,7 +138,7 @@ func (s *labelSet) render() model.Labels {
 		clear(s.sets)
 	}
 	l := model.Labels(s.wire)
-	s.sets[string(l)] = l
+	s.sets[string(l)], s.last = l, l
 	return l
 }
 

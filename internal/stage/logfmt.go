@@ -73,12 +73,13 @@ func logfmtPair(in []byte) (key, value []byte, escaped bool, rest []byte, ok boo
 	for len(in) > 0 && in[0] <= ' ' {
 		in = in[1:]
 	}
-	i := 0
+	i, all := 0, byte(0)
 	for i < len(in) && in[i] > ' ' && in[i] != '=' && in[i] != '"' {
+		all |= in[i]
 		i++
 	}
 	key, in = in[:i], in[i:]
-	if i == 0 || bytes.ContainsRune(key, utf8.RuneError) || len(in) > 0 && in[0] == '"' {
+	if i == 0 || all >= utf8.RuneSelf && bytes.ContainsRune(key, utf8.RuneError) || len(in) > 0 && in[0] == '"' {
 		return nil, nil, false, nil, false
 	}
 	if len(in) == 0 || in[0] != '=' {

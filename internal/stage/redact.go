@@ -53,6 +53,7 @@ func (x *RedactConfig) UnmarshalYAML(unmarshal func(any) error) error {
 type redactStep struct {
 	source  int
 	secrets []secret
+	words   keywords
 	allow   []*regexp.Regexp
 	mask    int
 }
@@ -88,6 +89,9 @@ func (x *RedactConfig) compile(c *compiler, at string) {
 	}
 	for i := range s.secrets {
 		s.secrets[i].replacement(x.RedactWith)
+		for _, word := range s.secrets[i].keywords {
+			s.words.add(word, i)
+		}
 	}
 	c.add(s)
 }
@@ -134,8 +138,11 @@ func (s *redactStep) run(r *Runner, _ *Pipeline) outcome {
 		return next
 	}
 	out := in
+	found := s.words.find(in)
 	for i := range s.secrets {
-		out = s.redact(r, &s.secrets[i], out)
+		if i >= 64 || found&(1<<i) != 0 {
+			out = s.redact(r, &s.secrets[i], out)
+		}
 	}
 	if len(out) != len(in) || !bytes.Equal(in, out) {
 		r.output(s.source, out)
@@ -145,27 +152,20 @@ func (s *redactStep) run(r *Runner, _ *Pipeline) outcome {
 
 // redact replaces the secrets of one kind.
 func (s *redactStep) redact(r *Runner, k *secret, in []byte) []byte {
-	if !k.may(in) {
-		return in
-	}
 	r.edit = r.edit[:0]
 	done := 0
-	for at := 0; at < len(in); {
-		m := k.re.FindSubmatchIndex(in[at:])
-		if m == nil {
-			break
-		}
-		from, to, end := at+m[0], at+m[1], at+m[1]
+	for _, m := range k.re.FindAllSubmatchIndex(in, -1) {
+		from, to := m[0], m[1]
 		if len(m) > 2 && m[2] >= 0 {
-			from, to = at+m[2], at+m[3]
+			from, to = m[2], m[3]
 		}
-		if from < to && !s.allowed(in[from:to]) {
-			r.edit = append(r.edit, in[done:from]...)
-			r.edit = k.append(r.edit, in[from:to], s.mask)
-			done = to
-			r.counts.Redacted++
+		if from == to || s.allowed(in[from:to]) {
+			continue
 		}
-		at = max(end, at+1)
+		r.edit = append(r.edit, in[done:from]...)
+		r.edit = k.append(r.edit, in[from:to], s.mask)
+		done = to
+		r.counts.Redacted++
 	}
 	if done == 0 {
 		return in
@@ -177,15 +177,6 @@ func (s *redactStep) redact(r *Runner, k *secret, in []byte) []byte {
 func (s *redactStep) allowed(found []byte) bool {
 	for _, re := range s.allow {
 		if re.Match(found) {
-			return true
-		}
-	}
-	return false
-}
-
-func (k *secret) may(in []byte) bool {
-	for _, word := range k.keywords {
-		if bytes.Contains(in, word) {
 			return true
 		}
 	}
@@ -209,4 +200,51 @@ func (k *secret) append(dst, found []byte, mask int) []byte {
 		dst = append(dst, k.rest...)
 	}
 	return dst
+}
+
+// keywords finds which of up to 64 secrets a text may have, in one pass.
+type keywords struct {
+	pairs  [1 << 10]uint64      // a bit for each pair of bytes that starts a word
+	words  map[uint16][]keyword // by that pair
+	always uint64               // secrets without a word
+}
+
+type keyword struct {
+	text   []byte
+	secret int
+}
+
+func (k *keywords) add(text []byte, secret int) {
+	switch {
+	case secret >= 64:
+	case len(text) < 2:
+		k.always |= 1 << secret
+	default:
+		pair := uint16(text[0]) | uint16(text[1])<<8
+		k.pairs[pair>>6] |= 1 << (pair & 63)
+		if k.words == nil {
+			k.words = map[uint16][]keyword{}
+		}
+		k.words[pair] = append(k.words[pair], keyword{text, secret})
+	}
+}
+
+func (k *keywords) find(in []byte) (found uint64) {
+	found = k.always
+	if len(in) == 0 {
+		return found
+	}
+	pair := uint16(in[0]) << 8
+	for i, c := range in[1:] {
+		pair = pair>>8 | uint16(c)<<8
+		if k.pairs[pair>>6]&(1<<(pair&63)) == 0 {
+			continue
+		}
+		for _, w := range k.words[pair] {
+			if found&(1<<w.secret) == 0 && bytes.HasPrefix(in[i:], w.text) {
+				found |= 1 << w.secret
+			}
+		}
+	}
+	return found
 }

@@ -43,12 +43,16 @@ func (decolorizeStep) run(r *Runner, _ *Pipeline) outcome {
 	}
 	r.tmp = r.tmp[:0]
 	for in := r.line; len(in) > 0; {
-		if n := escapeSequence(in); n > 0 {
-			in = in[n:]
-			continue
+		plain := 0
+		for plain < len(in) && in[plain] != 0x1b && in[plain] != 0xc2 {
+			plain++
 		}
-		r.tmp = append(r.tmp, in[0])
-		in = in[1:]
+		r.tmp, in = append(r.tmp, in[:plain]...), in[plain:]
+		n := escapeSequence(in)
+		if n == 0 && len(in) > 0 {
+			r.tmp, n = append(r.tmp, in[0]), 1
+		}
+		in = in[n:]
 	}
 	if len(r.tmp) < len(r.line) {
 		r.line = r.keep(r.tmp)
