@@ -184,7 +184,7 @@ func (q *Queue) post(ctx context.Context, j *job) result {
 		return result{verdict: retryLater, text: describe(err, q.ep.Timeout)}
 	}
 	defer resp.Body.Close()
-	words := readAnswer(resp.Body)
+	words := withoutSecrets(readAnswer(resp.Body), resp.Request, q.ep.Header)
 	q.m.request(q.ep.Name, strconv.Itoa(resp.StatusCode), time.Since(start))
 	r := result{verdict: judge(resp.StatusCode, words)}
 	if r.verdict == accepted {
