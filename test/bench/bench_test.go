@@ -26,7 +26,7 @@ func TestMain(m *testing.M) { os.Exit(kit.Main(m)) }
 func TestIngotUnderTinyLoads(t *testing.T) {
 	binary := kit.Binary(t)
 	for _, args := range [][]string{
-		{"metrics", "-load", "tiny,tiny/gzip", "-only", "ingot", "-window", "1s", "-warmup", "1s"},
+		{"metrics", "-load", "tiny,tiny/gzip", "-collectors", "ingot", "-window", "1s", "-warmup", "1s"},
 		{"logs", "-load", "tiny", "-window", "1s", "-warmup", "1s"},
 	} {
 		t.Run(args[0], func(t *testing.T) {
@@ -44,12 +44,12 @@ func TestIngotUnderTinyLoads(t *testing.T) {
 func TestWrongCommandLinesAreRefused(t *testing.T) {
 	for _, args := range []string{
 		"", "-x", "traces", "metrics -load M99", "metrics -no-such-flag", "metrics -rounds 0", "metrics -window 0s",
-		"metrics argument", "metrics -only nobody", "logs -load M1", "logs -backlog 0",
+		"metrics argument", "metrics -collectors nobody", "logs -load M1", "logs -backlog 0",
 	} {
 		// The program is not there, so that nothing can be measured by mistake.
 		fields := strings.Fields(args)
 		if len(fields) > 1 {
-			fields = append(append([]string{fields[0], "-ingot", "/no/such/program"}, "-only=ingot"), fields[1:]...)
+			fields = append(append([]string{fields[0], "-ingot", "/no/such/program"}, "-collectors=ingot"), fields[1:]...)
 		}
 		err := run(t.Context(), fields, io.Discard, io.Discard)
 		if code := exitCode(err, io.Discard); !errors.Is(err, errUsage) || code != 2 {

@@ -29,7 +29,8 @@ type peer struct {
 
 func peers() []peer {
 	return []peer{
-		{"vmagent", "github.com/VictoriaMetrics/VictoriaMetrics/app/vmagent", true},
+		{vmagentName, "github.com/VictoriaMetrics/VictoriaMetrics/app/vmagent", true},
+		{promagentName, ".", false},
 	}
 }
 

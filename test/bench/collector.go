@@ -34,20 +34,20 @@ type metricsSetup struct {
 }
 
 const (
-	ingotName   = "ingot"
-	vmagentName = "vmagent"
+	ingotName     = "ingot"
+	vmagentName   = "vmagent"
+	promagentName = "promagent"
 )
 
 // wanted says whether a collector is to be measured.
-func (b *bench) wanted(name string) bool {
-	return len(b.opts.only) == 0 || slices.Contains(b.opts.only, name)
-}
+func (b *bench) wanted(name string) bool { return slices.Contains(b.opts.only, name) }
 
 // collectors returns those that are to be measured, Ingot first.
 func (b *bench) collectors() []collector {
 	all := []collector{
 		{ingotName, b.ingot, ingotArgs, ingotMetrics},
 		{vmagentName, b.peers[vmagentName], vmagentArgs, vmagentMetrics},
+		{promagentName, b.peers[promagentName], promagentArgs, promagentMetrics},
 	}
 	return slices.DeleteFunc(all, func(c collector) bool { return !b.wanted(c.name) })
 }
@@ -86,6 +86,12 @@ func vmagentArgs(config, data, url string) []string {
 
 func vmagentMetrics(m metricsSetup) string {
 	return "global: {external_labels: {cluster: bench}}\n" + scrapeConfigs(m)
+}
+
+func promagentArgs(config, data, _ string) []string { return []string{config, data} }
+
+func promagentMetrics(m metricsSetup) string {
+	return vmagentMetrics(m) + "remote_write:\n  - url: " + m.url + "\n    metadata_config: {send: false}\n"
 }
 
 // scrapeConfigs returns the jobs in the words that all understand.

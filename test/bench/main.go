@@ -46,7 +46,7 @@ type options struct {
 	window  time.Duration
 	warmup  time.Duration // 0 means as the load needs.
 	rounds  int
-	only    []string // Collectors; empty means all.
+	only    []string // Collectors.
 	enforce bool
 	verify  bool
 	perf    string // Folder for perf's records; empty means none.
@@ -127,7 +127,7 @@ func parseFlags(command string, args []string, log io.Writer) (options, error) {
 	flags.DurationVar(&o.window, "window", window, "`TIME` that is measured; rounded up to whole scrape intervals")
 	flags.DurationVar(&o.warmup, "warmup", 0, "`TIME` before it; by default as the load needs")
 	flags.IntVar(&o.rounds, "rounds", 1, "how `OFTEN` each collector is measured with each load; 5 to publish")
-	only := flags.String("only", "", "`NAMES` of collectors; all by default")
+	only := flags.String("collectors", ingotName+","+vmagentName, "`NAMES` of collectors of metrics; "+promagentName+" is Prometheus' agent")
 	flags.BoolVar(&o.enforce, "enforce", false, "fail when a goal is missed")
 	flags.BoolVar(&o.verify, "verify", true, "run Ingot once more with the first load and check order and stale markers")
 	flags.StringVar(&o.perf, "perf", "", "`FOLDER` for records of perf, one for each run")

@@ -95,7 +95,7 @@ func (b *bench) recordPerf(p *meter.Process, name string) (func(), error) {
 		return nil, fmt.Errorf("make folder for perf: %w", err)
 	}
 	file := filepath.Join(b.opts.perf, strings.ReplaceAll(name, "/", "-")+".perf")
-	perf, err := meter.Start(b.loadCPU, io.Discard, "perf", "record", "-q", "-F", "499", "-g", "-o", file, "-p", strconv.Itoa(p.Pid()))
+	perf, err := meter.Start(b.loadCPU, io.Discard, "perf", "record", "-q", "-F", "1999", "-g", "-o", file, "-p", strconv.Itoa(p.Pid()))
 	if err != nil {
 		return nil, err
 	}

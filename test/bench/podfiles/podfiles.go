@@ -44,14 +44,14 @@ type Config struct {
 
 // Writer writes container logs. It must not be used by two goroutines at once.
 type Writer struct {
-	cfg     Config
-	files   []*file
-	random  *rand.Rand
-	zipf    *rand.Zipf
-	line    []byte
-	text    []byte
-	padding []byte
-	total   Counts
+	cfg       Config
+	files     []*file
+	random    *rand.Rand
+	zipf      *rand.Zipf
+	line      []byte
+	text      []byte
+	sentences []string
+	total     Counts
 }
 
 // Counts is what was written.
@@ -81,7 +81,7 @@ func New(cfg Config) (*Writer, error) {
 	}
 	w := &Writer{cfg: cfg, random: rand.New(rand.NewPCG(1, uint64(cfg.Files)))}
 	w.zipf = rand.NewZipf(w.random, zipfExponent, zipfShift, uint64(cfg.Busy-1))
-	w.padding = words(w.random, 4*cutAt)
+	w.sentences = makeSentences(w.random)
 	if err := w.Add(cfg.Files); err != nil {
 		w.Close()
 		return nil, err
@@ -131,7 +131,7 @@ func (w *Writer) Close() {
 }
 
 // Run writes that many lines a second until ctx ends. It returns an error when it cannot keep
-// up by a second or cannot write.
+// up by five seconds or cannot write.
 func (w *Writer) Run(ctx context.Context, perSecond int) error {
 	begin, written := time.Now(), 0
 	tick := time.NewTicker(burst)
@@ -143,7 +143,7 @@ func (w *Writer) Run(ctx context.Context, perSecond int) error {
 		case <-tick.C:
 		}
 		due := int(time.Since(begin).Seconds() * float64(perSecond))
-		if due-written > 2*perSecond {
+		if due-written > 5*perSecond {
 			return fmt.Errorf("write log lines: %d of %d lines are late, the machine is too slow or too busy", due-written, perSecond)
 		}
 		for ; written < due; written++ {
@@ -249,11 +249,12 @@ func (w *Writer) render(f *file, stderr bool, size int) {
 	n := w.random.Uint64()
 	text := sink.AppendLineID(w.text[:0], f.index, stderr, f.lines)
 	text = fmt.Appendf(text, `,"level":"%s","caller":"handler/%s.go:%d","trace_id":"%016x","status":%d,"duration_ms":%d.%02d,"msg":"`,
-		level, resource(n), n>>8%500, n, 200+n>>16%5*100, n>>24%1000, n>>32%100)
+		level, resource(n), n>>8%500, n, 200+n>>16%4*100, n>>24%1000, n>>32%100)
 	const tail = `"}`
-	if fill := size - headSize - len(text) - len(tail); fill > 0 {
-		from := int(n >> 40 % uint64(len(w.padding)-fill))
-		text = append(text, w.padding[from:from+fill]...)
+	// A service says the same few things again and again, with other numbers.
+	for end := size - headSize - len(tail); len(text) < end; {
+		sentence := w.sentences[w.random.IntN(len(w.sentences))]
+		text = fmt.Appendf(append(text, sentence[:min(len(sentence), end-len(text))]...), "%d ", w.random.IntN(1000))
 	}
 	w.text = append(text, tail...)
 }
@@ -269,8 +270,8 @@ func (f *file) rotate() error {
 	return f.open()
 }
 
-// words returns text of that size that compresses as messages do: words out of a few hundred.
-func words(random *rand.Rand, size int) []byte {
+// makeSentences returns what services say: sentences of words out of a few hundred.
+func makeSentences(random *rand.Rand) []string {
 	vocabulary := make([]string, 300)
 	for i := range vocabulary {
 		word := make([]byte, 3+random.IntN(8))
@@ -279,16 +280,11 @@ func words(random *rand.Rand, size int) []byte {
 		}
 		vocabulary[i] = string(word)
 	}
-	sentences := make([]string, 40)
+	sentences := make([]string, 60)
 	for i := range sentences {
 		for range 6 + random.IntN(12) {
 			sentences[i] += vocabulary[random.IntN(len(vocabulary))] + " "
 		}
 	}
-	var text []byte
-	for len(text) < size {
-		text = append(text, sentences[random.IntN(len(sentences))]...)
-		text = fmt.Appendf(text, "%d ", random.IntN(100000))
-	}
-	return text[:size]
+	return sentences
 }
