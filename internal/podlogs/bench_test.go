@@ -81,6 +81,36 @@ func BenchmarkRead(b *testing.B) {
 	run("not ASCII", func(i int) string { return cri("stdout", "F", text+"é\xff") })
 }
 
+// BenchmarkReadCompressed is the way of a line from a rotated file that the node has
+// compressed, including what it takes to open it.
+func BenchmarkReadCompressed(b *testing.B) {
+	root := b.TempDir()
+	dir := filepath.Join(root, "shop_web-5d9c7b6f4-x2x7z_0b1c", "nginx")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		b.Fatal(err)
+	}
+	var buf bytes.Buffer
+	for i := 0; buf.Len() < 16<<20; i++ {
+		buf.WriteString(cri("stdout", "F", fmt.Sprintf(`10.0.7.%d - - "GET /api/v1/items/%d?page=3 HTTP/1.1" 200 %d "-" "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML)" rt=0.013 upstream=10.1.2.3:8080 trace=%016x user=17 region=eu`, i%250, i*7919%10007, i*31%5000, uint64(i)*0x9e3779b97f4a7c15)))
+	}
+	packed := gzipped(b, buf.Bytes())
+	spit(b, filepath.Join(dir, "0.log.20260102-030405.gz"), packed)
+	b.SetBytes(int64(buf.Len()))
+	b.ReportAllocs()
+	lines := 0
+	for b.Loop() {
+		c, sink := benchCollector(b, root)
+		newScanner(c).scan(time.Now())
+		r := newReader(c)
+		for len(c.byID) > 0 {
+			r.round(b.Context())
+		}
+		lines += sink.lines
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(lines), "ns/line")
+	b.ReportMetric(float64(buf.Len())/float64(len(packed)), "ratio")
+}
+
 // BenchmarkScan is one look over a node of 110 pods where nothing changes.
 func BenchmarkScan(b *testing.B) {
 	root := b.TempDir()

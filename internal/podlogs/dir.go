@@ -2,11 +2,7 @@ package podlogs
 
 import (
 	"cmp"
-	"compress/gzip"
-	"encoding/binary"
 	"errors"
-	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -203,7 +199,7 @@ func byAge(a, b string) int {
 }
 
 func age(name string) (restart int, rotated string) {
-	stem, suffix, _ := strings.Cut(name, ".log")
+	stem, suffix, _ := strings.Cut(strings.TrimSuffix(name, ".gz"), ".log")
 	restart, err := strconv.Atoi(stem)
 	if err != nil {
 		restart = -1
@@ -223,23 +219,4 @@ func splitPattern(pattern string) (base string, rest []string) {
 		n++
 	}
 	return "/" + strings.Join(parts[:n], "/"), parts[n:]
-}
-
-// gzipHead returns the first bytes and the size of what was compressed, the latter modulo
-// 4 GiB as gzip keeps it.
-func gzipHead(f *os.File, fileSize int64) (head []byte, size int64, err error) {
-	var tail [4]byte
-	if _, err := f.ReadAt(tail[:], max(fileSize-4, 0)); err != nil {
-		return nil, 0, fmt.Errorf("read the size of what was compressed: %w", err)
-	}
-	z, err := gzip.NewReader(f)
-	if err != nil {
-		return nil, 0, fmt.Errorf("decompress: %w", err)
-	}
-	head = make([]byte, fingerprintSize)
-	n, err := io.ReadFull(z, head)
-	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
-		return nil, 0, fmt.Errorf("decompress: %w", err)
-	}
-	return head[:n], int64(binary.LittleEndian.Uint32(tail[:])), nil
 }

@@ -172,7 +172,7 @@ func (r *rig) build() {
 	}
 	r.c.timing = timing{
 		tick: time.Millisecond, pollMin: 2 * time.Millisecond, pollMax: 5 * time.Millisecond,
-		settle: 20 * time.Millisecond, closeAge: 30 * time.Millisecond, openAge: time.Minute, hot: time.Millisecond,
+		settle: 20 * time.Millisecond, closeAge: 30 * time.Millisecond, goneAge: 30 * time.Millisecond, openAge: time.Minute, hot: time.Millisecond,
 	}
 }
 

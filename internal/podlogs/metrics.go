@@ -12,7 +12,7 @@ type Metrics struct {
 	linesDropped, linesAltered, linesBare          *prometheus.CounterVec
 	partsPending                                   *prometheus.GaugeVec
 	files, filesSkipped, lag                       *prometheus.GaugeVec
-	truncations, scanErrors                        *prometheus.CounterVec
+	lost, truncations, scanErrors                  *prometheus.CounterVec
 	positionWrites, positionFailures               *prometheus.CounterVec
 	positionRecoveries                             *prometheus.CounterVec
 }
@@ -40,6 +40,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		files:        gauge("ingot_podlogs_files", "Log files by state.", "state"),
 		filesSkipped: gauge("ingot_podlogs_files_skipped", "Entries of log directories that are not read, by reason.", "reason"),
 		lag:          gauge("ingot_podlogs_lag_bytes", "Bytes in open log files that the destination has not accepted yet."),
+		lost:         counter("ingot_podlogs_lost_bytes_total", "Bytes of log files that were never read, as far as is known, by reason: removed by the node first, compressed files that are damaged or too large, and files that were removed while they could not be read.", "reason"),
 		truncations:  counter("ingot_podlogs_truncations_total", "Files that became shorter than what had been read of them and were read again from their start."),
 		scanErrors:   counter("ingot_podlogs_scan_errors_total", "Attempts to list a directory or open a file that were refused."),
 		positionWrites: counter("ingot_podlogs_position_writes_total",
@@ -69,11 +70,16 @@ type metrics struct {
 	cut, utf8, nul, unfinished                     prometheus.Counter
 	partsPending, lag                              prometheus.Gauge
 	files, filesSkipped                            *prometheus.GaugeVec
+	lost                                           *prometheus.CounterVec
 	truncations, scanErrors                        prometheus.Counter
 }
 
 func (m *Metrics) of(endpoint string) *metrics {
 	own := prometheus.Labels{"endpoint": endpoint}
+	lost := m.lost.MustCurryWith(own)
+	for _, reason := range []string{lostRotatedAway, lostDamaged, lostTooLarge, lostUnreadable} {
+		lost.WithLabelValues(reason) // An alert on an increase needs the 0 before it.
+	}
 	return &metrics{
 		bytesRead:    m.bytesRead.With(own),
 		linesRead:    m.linesRead.With(own),
@@ -90,6 +96,7 @@ func (m *Metrics) of(endpoint string) *metrics {
 		lag:          m.lag.With(own),
 		files:        m.files.MustCurryWith(own),
 		filesSkipped: m.filesSkipped.MustCurryWith(own),
+		lost:         lost,
 		truncations:  m.truncations.With(own),
 		scanErrors:   m.scanErrors.With(own),
 	}

@@ -12,9 +12,14 @@
 // The files of a container form a chain that is read oldest first, so that a line whose parts
 // straddle a rotation is joined, and so that Loki sees times in order.
 //
+// A rotated file that the kubelet has compressed is one of the chain too (compressed.go,
+// unzip.go), read from where its original was left. Offsets always count uncompressed bytes.
+// What the node removed before it was read is counted as lost (loss.go), as far as the sizes
+// in the positions tell.
+//
 // The package does not buffer lines (the file is the buffer), does not talk to Kubernetes
-// (see [Pods]), does not read compressed files and knows nothing about the format in which
-// lines are sent.
+// (see [Pods]), does not read compressed files of file_logs and knows nothing about the format
+// in which lines are sent.
 package podlogs
 
 import (
@@ -55,6 +60,8 @@ type Collector struct {
 	positions *Positions
 	sink      Sink
 	timing    timing
+	// maxUnzipped is the constant of this name. Tests lower it.
+	maxUnzipped int64
 
 	keep, drop *regexp.Regexp // namespaces
 	// inFlight is the number of pushes that have not been acknowledged.
@@ -67,6 +74,7 @@ type Collector struct {
 	// skipped is what the last scan found and does not read, by path.
 	skipped []Skipped
 	scanned time.Time
+	losses  []Loss // the last maxLosses
 }
 
 // New returns a collector that reads what cfg, which has passed Validate, names. pods may be
@@ -75,7 +83,7 @@ type Collector struct {
 func New(cfg Config, log *slog.Logger, m *Metrics, pods Pods, positions *Positions, sink Sink) (*Collector, error) {
 	c := &Collector{
 		cfg: cfg, log: log, m: m.of(positions.endpoint), pods: pods, positions: positions, sink: sink,
-		timing: defaultTiming(),
+		timing: defaultTiming(), maxUnzipped: maxUnzipped,
 		chains: make(map[string]*chain),
 		byID:   make(map[fileID]*tail),
 	}
@@ -166,6 +174,23 @@ func (c *Collector) remove(t *tail) {
 		c.mu.Unlock()
 		return
 	}
+	c.detach(t)
+	c.mu.Unlock()
+	if err := t.file.Close(); err != nil {
+		c.log.Debug("deleted log file closed with an error", "path", t.name(), "err", err)
+	}
+}
+
+// retire closes a compressed file that was acknowledged to its end.
+func (c *Collector) retire(t *tail) {
+	c.mu.Lock()
+	c.detach(t)
+	c.mu.Unlock()
+	_ = t.file.Close() // It was only read.
+}
+
+// detach takes a file that was handed on to its end out of its chain. The caller holds mu.
+func (c *Collector) detach(t *tail) {
 	// The place is free before the scanner can open the file again.
 	c.positions.release(t.pos.Load())
 	delete(c.byID, t.id)
@@ -174,10 +199,6 @@ func (c *Collector) remove(t *tail) {
 	if len(ch.tails) == 0 {
 		delete(c.chains, ch.key)
 		c.order = slices.DeleteFunc(c.order, func(x *chain) bool { return x == ch })
-	}
-	c.mu.Unlock()
-	if err := t.file.Close(); err != nil {
-		c.log.Debug("deleted log file closed with an error", "path", t.name(), "err", err)
 	}
 }
 

@@ -13,8 +13,9 @@ import (
 // with the number of files and a checksum over all bytes before it. Without its end the file
 // is torn.
 const (
-	positionsFormat  = "ingot log positions"
-	positionsVersion = 1
+	positionsFormat = "ingot log positions"
+	// positionsVersion is what is written. Version 1, which has no size and no done, is read.
+	positionsVersion = 2
 )
 
 type positionsHeader struct {
@@ -22,15 +23,20 @@ type positionsHeader struct {
 	Version int    `json:"version"`
 }
 
-// storedPosition is one file's place in version 1.
+// storedPosition is one file's place.
 type storedPosition struct {
-	Path   string `json:"path"`
+	Path string `json:"path"`
+	// Dev is 0 if the inode has become that of another file.
 	Dev    uint64 `json:"dev"`
 	Ino    uint64 `json:"ino"`
 	Offset int64  `json:"offset"`
 	// HeadSum is a hash over the first HeadSize bytes of the file.
 	HeadSize int    `json:"head_size"`
 	HeadSum  uint64 `json:"head_sum"`
+	// Size is how large the file was when it was last seen, before it was compressed.
+	Size int64 `json:"size,omitempty"`
+	// Done tells that all of a file that does not grow any more was acknowledged.
+	Done bool `json:"done,omitempty"`
 }
 
 type positionsEnd struct {
@@ -56,8 +62,8 @@ func decodePositions(data []byte) ([]storedPosition, error) {
 	if err := json.Unmarshal(head, &h); err != nil || h.Format != positionsFormat {
 		return nil, errors.New("decode positions: the file does not begin as one of positions does")
 	}
-	if h.Version != positionsVersion {
-		return nil, fmt.Errorf("decode positions: the file has version %d, this program knows version %d", h.Version, positionsVersion)
+	if h.Version < 1 || h.Version > positionsVersion {
+		return nil, fmt.Errorf("decode positions: the file has version %d, this program knows versions up to %d", h.Version, positionsVersion)
 	}
 	body, ok := bytes.CutSuffix(data, []byte("\n"))
 	if !ok {
@@ -82,7 +88,7 @@ func decodePositions(data []byte) ([]storedPosition, error) {
 		if err := strict(line, r); err != nil {
 			return nil, fmt.Errorf("decode positions: file %d: %w", i+1, err)
 		}
-		if r.Offset < 0 || r.HeadSize < 0 || r.HeadSize > fingerprintSize {
+		if r.Offset < 0 || r.Size < 0 || r.HeadSize < 0 || r.HeadSize > fingerprintSize {
 			return nil, fmt.Errorf("decode positions: file %d: a number is out of range", i+1)
 		}
 	}

@@ -41,6 +41,8 @@ type Positions struct {
 	files map[fileID]*position
 	// stored holds what was loaded, by inode alone; load writes it and nothing else does.
 	stored map[uint64]*position
+	// displaced is the last number that was given to a place without inode.
+	displaced uint64
 
 	// written is what the file on disk holds and failed tells that the last attempt to write
 	// went wrong. Both belong to Run.
@@ -48,13 +50,18 @@ type Positions struct {
 	failed  bool
 }
 
-// position is one file's place. path and print are guarded by Positions.mu.
+// position is one file's place. What is not atomic is guarded by Positions.mu.
 type position struct {
 	id    fileID
 	path  string
 	print fingerprint
 	// acked is the offset up to which every line has been settled.
 	acked atomic.Int64
+	// size is how large the file was when it was last seen.
+	size atomic.Int64
+	// whole tells that the file does not grow any more and was handed on to its end, so that
+	// at most acknowledgements are missing.
+	whole bool
 	// open tells that a tail uses it; otherwise seen is when the file was last known.
 	open bool
 	seen time.Time
@@ -109,9 +116,16 @@ func (p *Positions) load() {
 		now := time.Now()
 		p.stored = make(map[uint64]*position, len(recs))
 		for _, r := range recs {
-			pos := &position{id: fileID{r.Dev, r.Ino}, path: r.Path, print: fingerprint{r.HeadSize, r.HeadSum}, seen: now}
+			pos := &position{id: fileID{r.Dev, r.Ino}, path: r.Path, print: fingerprint{r.HeadSize, r.HeadSum}, whole: r.Done, seen: now}
 			pos.acked.Store(r.Offset)
-			p.files[pos.id], p.stored[r.Ino] = pos, pos
+			pos.size.Store(r.Size)
+			if r.Dev == 0 {
+				p.displaced++
+				pos.id.ino = p.displaced
+			} else {
+				p.stored[r.Ino] = pos
+			}
+			p.files[pos.id] = pos
 		}
 	})
 }
@@ -143,11 +157,12 @@ func (p *Positions) open(id fileID, path string, head []byte) (pos *position, re
 	defer p.mu.Unlock()
 	if pos = p.find(id, head); pos != nil {
 		delete(p.files, pos.id) // It may have been found under another device number.
-		pos.id, pos.path, pos.open = id, path, true
+		pos.id, pos.path, pos.open, pos.whole = id, path, true, false
 		p.files[id] = pos
 		return pos, false
 	}
 	old := p.files[id]
+	p.displace(id)
 	pos = &position{id: id, path: path, open: true}
 	p.files[id] = pos
 	return pos, old != nil && old.acked.Load() > 0
@@ -194,45 +209,42 @@ func (p *Positions) rename(id fileID, path string) {
 	}
 }
 
-// release tells that a file was closed because it is gone.
+// release tells that a file was closed after all that can be read of it was handed on.
 func (p *Positions) release(pos *position) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	pos.open, pos.seen = false, time.Now()
+	pos.open, pos.whole, pos.seen = false, true, time.Now()
 }
 
 // prune drops what has been gone for long. keep lists places that are still needed, and so are
-// those of files in or below the directories of blind, which cannot be looked into.
-func (p *Positions) prune(now time.Time, blind []string, keep map[fileID]bool) {
+// those of files in or below the directories of blind, which cannot be looked into. It returns
+// what was not found for age, had unread bytes and is missing from its path; that is told once.
+func (p *Positions) prune(now time.Time, blind []string, keep map[fileID]bool, age time.Duration, missing func(path string) bool) (lost []unread) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for id, pos := range p.files {
-		switch {
-		case pos.open || keep[id] || slices.ContainsFunc(blind, func(dir string) bool { return below(pos.path, dir) }):
+		if pos.open || keep[id] || slices.ContainsFunc(blind, func(dir string) bool { return below(pos.path, dir) }) {
 			pos.seen = now
-		case now.Sub(pos.seen) > keepGone:
+			continue
+		}
+		rest := pos.size.Load() - pos.acked.Load()
+		if rest > 0 && pos.whole {
+			continue // The destination may yet acknowledge it; a restart would make it a loss.
+		}
+		if gone := now.Sub(pos.seen); rest > 0 && gone > age && missing(pos.path) {
+			lost = append(lost, unread{pos.path, rest})
+			pos.size.Store(pos.acked.Load())
+		} else if gone > keepGone {
 			delete(p.files, id)
 		}
 	}
+	return lost
 }
 
 // below tells whether path is in the directory dir or deeper.
 func below(path, dir string) bool {
 	rest, ok := strings.CutPrefix(path, dir)
 	return ok && (dir == "/" || rest != "" && rest[0] == filepath.Separator)
-}
-
-// covers tells whether a file of the same directory that began with head was acknowledged up
-// to size, or is being read, and which one.
-func (p *Positions) covers(dir string, head []byte, size int64) (fileID, bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for id, pos := range p.files {
-		if pos.print.n > 0 && filepath.Dir(pos.path) == dir && pos.print.fits(head) {
-			return id, pos.open || pos.acked.Load() >= size
-		}
-	}
-	return fileID{}, false
 }
 
 // write brings the file on disk up to date.
@@ -262,11 +274,12 @@ func (p *Positions) encode() string {
 	defer p.mu.Unlock()
 	recs := make([]storedPosition, 0, len(p.files))
 	for id, pos := range p.files {
-		// A position at 0 says nothing that its absence does not say.
-		if off := pos.acked.Load(); off > 0 {
+		// A position at 0 in an empty file says nothing that its absence does not say.
+		if off, size := pos.acked.Load(), pos.size.Load(); off > 0 || size > 0 {
 			recs = append(recs, storedPosition{
 				Path: strings.ToValidUTF8(pos.path, "\uFFFD"), Dev: id.dev, Ino: id.ino,
 				Offset: off, HeadSize: pos.print.n, HeadSum: pos.print.sum,
+				Size: size, Done: pos.whole && off >= size,
 			})
 		}
 	}

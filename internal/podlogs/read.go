@@ -34,6 +34,7 @@ type timing struct {
 	pollMax  time.Duration // between two looks at an idle file
 	settle   time.Duration // the runtime may still write to the old file after a rotation
 	closeAge time.Duration // a deleted file is closed when it has been silent this long
+	goneAge  time.Duration // what is not found for this long is gone
 	openAge  time.Duration // an open line is pushed when its file has been silent this long
 	hot      time.Duration // between two scans while something new appears
 }
@@ -45,6 +46,7 @@ func defaultTiming() timing {
 		pollMax:  time.Second,
 		settle:   500 * time.Millisecond,
 		closeAge: 10 * time.Second,
+		goneAge:  10 * time.Second,
 		openAge:  30 * time.Second,
 		hot:      100 * time.Millisecond,
 	}
@@ -69,6 +71,8 @@ type reader struct {
 	// joined is the text of the turn's joined lines, spare are buffers for open ones.
 	joined []byte
 	spare  [][]byte
+	// unzip is there while compressed files are read.
+	unzip *unzip
 	// carry is what the next push acknowledges besides its own lines.
 	carry []mark
 }
@@ -111,6 +115,9 @@ func (r *reader) round(ctx context.Context) (busy bool) {
 			return false
 		}
 	}
+	if !busy && r.unzip != nil && r.unzip.t == nil {
+		r.unzip = nil
+	}
 	if len(r.carry) > 0 && r.c.inFlight.Load() == 0 {
 		acknowledge(r.carry)
 		r.carry = nil
@@ -128,6 +135,13 @@ func (r *reader) advance(ctx context.Context, ch *chain) (busy bool) {
 		}
 		if r.now.Before(t.nextPoll) {
 			if !t.sealed && !r.stuck(t) {
+				return busy
+			}
+			continue
+		}
+		if t.packed != nil {
+			busy = r.unpack(ctx, t, next) || busy
+			if ctx.Err() != nil || !t.sealed {
 				return busy
 			}
 			continue
@@ -171,7 +185,7 @@ func (r *reader) turn(ctx context.Context, t *tail) (atEnd, progress bool) {
 		return false, false
 	}
 	size, off := r.stat.Size, t.off.Load()
-	t.size.Store(size)
+	t.sized(size)
 	if size < off {
 		r.truncated(ctx, t)
 		off = 0
@@ -285,7 +299,10 @@ func (r *reader) settled(t, next *tail) bool {
 func (r *reader) seal(ctx context.Context, t, next *tail) {
 	consumed := 0
 	if t.left > 0 && !t.skipping {
-		n, _ := t.file.ReadAt(r.buf[:min(t.left, len(r.buf))], t.off.Load())
+		n := min(t.left, len(r.buf))
+		if t.packed == nil {
+			n, _ = t.file.ReadAt(r.buf[:n], t.off.Load())
+		}
 		if n > 0 {
 			r.valid = false
 			r.line(t, r.buf[:n], t.off.Load())
@@ -318,7 +335,12 @@ func (r *reader) close(ctx context.Context, t *tail) {
 
 // abandon ends a file that no name leads to any more and that cannot be read to its end.
 func (r *reader) abandon(ctx context.Context, t *tail) {
-	r.c.log.Error("deleted log file could not be read to its end, the rest is lost", "path", t.name(), "bytes", t.size.Load()-t.off.Load())
+	lost := max(t.size.Load()-t.off.Load(), 0)
+	r.c.lose(Loss{
+		Time: r.now, Path: t.name(), Namespace: t.chain.pod.namespace, Pod: t.chain.pod.name,
+		Bytes: lost, Reason: lostUnreadable, Err: t.problemNow(),
+	})
+	t.pos.Load().size.Store(t.off.Load())
 	r.close(ctx, t)
 }
 

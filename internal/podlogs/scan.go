@@ -122,7 +122,7 @@ func (s *scanner) scan(now time.Time) {
 	}
 	s.markGone()
 	s.c.meet()
-	s.c.positions.prune(now, s.blind, needed)
+	s.rotatedAway(s.c.positions.prune(now, s.blind, needed, s.c.timing.goneAge, s.missing))
 	s.c.publish(s.dirs, now)
 }
 
@@ -141,7 +141,7 @@ func (s *scanner) pods(path string) {
 			d.skip(top, e.name, skipName)
 			continue
 		}
-		if s.c.keep != nil && !s.c.keep.MatchString(p.namespace) || s.c.drop != nil && s.c.drop.MatchString(p.namespace) {
+		if !s.takes(p.namespace) {
 			continue
 		}
 		s.pod(d, top, e, p, uid)
@@ -185,7 +185,9 @@ func (s *scanner) container(parent *dir, ph *handle, name string, p pod, uid str
 				found = append(found, t)
 			}
 		case kindCompressed:
-			s.compressed(d, h, e.name)
+			if t := s.compressed(d, h, e.name); t != nil {
+				found = append(found, t)
+			}
 		case kindUnknown:
 			d.skip(h, e.name, e.reason(skipName))
 		case kindTemporary:
@@ -343,35 +345,6 @@ func (s *scanner) markGone() {
 			t.gone = s.now
 		}
 		t.mu.Unlock()
-	}
-}
-
-// compressed decides whether a file that the kubelet has compressed was read before.
-func (s *scanner) compressed(d *dir, h *handle, name string) {
-	root, err := h.get()
-	if err != nil {
-		s.refuseFile(d, h, name, err)
-		return
-	}
-	f, fi, err := openFile(root, name)
-	if err != nil {
-		s.refuseFile(d, h, name, err)
-		return
-	}
-	defer f.Close() //nolint:errcheck // It was only read.
-	skipped := Skipped{Path: filepath.Join(h.path, name), Reason: skipCompressed, Size: fi.Size()}
-	head, size, err := gzipHead(f, fi.Size())
-	if err != nil {
-		skipped.Err = err.Error()
-		d.skipped[name] = skipped
-		return
-	}
-	id, read := s.c.positions.covers(h.path, head, size)
-	if id != (fileID{}) {
-		d.compressed = append(d.compressed, id)
-	}
-	if !read {
-		d.skipped[name] = skipped
 	}
 }
 

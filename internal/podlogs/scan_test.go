@@ -1,8 +1,6 @@
 package podlogs
 
 import (
-	"bytes"
-	"compress/gzip"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -181,80 +179,6 @@ func TestUnchangedDirectoriesAreNotReadAgain(t *testing.T) {
 	s.scan(time.Now().Add(time.Second))
 	if n := len(r.c.Status().Files); n != 2 {
 		t.Errorf("%d files after one was added, want 2", n)
-	}
-}
-
-func TestCompressedFileIsShownUnlessItWasReadBefore(t *testing.T) {
-	r := newRig(t)
-	dir := r.dir("web", "nginx")
-	path := filepath.Join(dir, "0.log")
-	rotated := path + ".20260102-030405"
-	squeeze := func() {
-		t.Helper()
-		data, err := os.ReadFile(rotated)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var b bytes.Buffer
-		z := gzip.NewWriter(&b)
-		if _, err := z.Write(data); err != nil {
-			t.Fatal(err)
-		}
-		if err := z.Close(); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(rotated+".gz", b.Bytes(), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Remove(rotated); err != nil {
-			t.Fatal(err)
-		}
-	}
-	f := openLog(t, path).out(strings.Repeat("x", 300), "b")
-	r.start()
-	r.sink.wait(t, 2)
-	r.finish()
-	f.out("unread")
-	rename(t, path, rotated)
-	squeeze()
-	r.build()
-	s := newScanner(r.c)
-	r.p.load()
-	want := map[string]string{"pods/shop_web_uid-web/nginx/0.log.20260102-030405.gz": skipCompressed}
-	if diff := cmp.Diff(want, r.skippedNow(s)); diff != "" {
-		t.Errorf("a file with an unread line (-want +got):\n%s", diff)
-	}
-
-	if err := os.Remove(rotated + ".gz"); err != nil {
-		t.Fatal(err)
-	}
-	f = openLog(t, path).out(strings.Repeat("y", 300), "b")
-	r.start()
-	r.sink.wait(t, 4)
-	r.finish()
-	rename(t, path, rotated)
-	squeeze()
-	r.build()
-	s = newScanner(r.c)
-	r.p.load()
-	if got := r.skippedNow(s); len(got) != 0 {
-		t.Errorf("a file that was read to its end is shown: %v", got)
-	}
-	// Its position must not be dropped while the compressed file is there.
-	s.scan(time.Now().Add(2 * keepGone))
-	s.scan(time.Now().Add(4 * keepGone))
-	if n := len(r.p.files); n != 1 {
-		t.Errorf("%d positions while the compressed file is there, want 1", n)
-	}
-	if got := r.skippedNow(s); len(got) != 0 {
-		t.Errorf("a file that was read is shown later: %v", got)
-	}
-	if err := os.WriteFile(rotated+".gz", []byte("not gzip"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	openLog(t, filepath.Join(dir, "1.log"))
-	if got := r.skippedNow(s); len(got) != 1 {
-		t.Errorf("a file that is no archive is not shown: %v", got)
 	}
 }
 

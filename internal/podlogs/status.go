@@ -1,6 +1,7 @@
 package podlogs
 
 import (
+	"slices"
 	"sort"
 	"time"
 )
@@ -15,6 +16,8 @@ type Status struct {
 	Files    []FileStatus `json:"files"`
 	// Skipped is what was found and is not read.
 	Skipped []Skipped `json:"skipped"`
+	// Lost is the latest losses, oldest first.
+	Lost []Loss `json:"lost,omitempty"`
 }
 
 // FileStatus is a snapshot of one open file. Sizes and offsets are in bytes.
@@ -27,7 +30,9 @@ type FileStatus struct {
 	// file has taken over) or failed.
 	State string `json:"state"`
 	// Deleted tells that no name leads to the file any more.
-	Deleted      bool  `json:"deleted,omitempty"`
+	Deleted bool `json:"deleted,omitempty"`
+	// Compressed tells that the node has compressed the file; sizes are of its original.
+	Compressed   bool  `json:"compressed,omitempty"`
 	Size         int64 `json:"size"`
 	Read         int64 `json:"read"`
 	Acknowledged int64 `json:"acknowledged"`
@@ -44,7 +49,7 @@ type Skipped struct {
 	// read_elsewhere or unreadable, the only one that may pass.
 	Reason string `json:"reason"`
 	Err    string `json:"error,omitempty"`
-	// Size is given for compressed files, in bytes.
+	// Size is given for compressed files that cannot be decompressed, in bytes.
 	Size int64 `json:"size,omitempty"`
 }
 
@@ -52,7 +57,7 @@ type Skipped struct {
 func (c *Collector) Status() Status {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s := Status{Endpoint: c.positions.endpoint, Scanned: c.scanned, Files: make([]FileStatus, 0, len(c.byID)), Skipped: c.skipped}
+	s := Status{Endpoint: c.positions.endpoint, Scanned: c.scanned, Files: make([]FileStatus, 0, len(c.byID)), Skipped: c.skipped, Lost: slices.Clone(c.losses)}
 	for _, t := range c.byID {
 		f := t.status()
 		s.LagBytes += f.lag()
@@ -70,7 +75,7 @@ func (t *tail) status() FileStatus {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	f.Path, f.Deleted, f.Problem = t.path, !t.gone.IsZero(), t.problem
+	f.Path, f.Deleted, f.Compressed, f.Problem = t.path, !t.gone.IsZero(), t.packed != nil, t.problem
 	if t.err != nil {
 		f.Err = t.err.Error()
 	}

@@ -43,6 +43,9 @@ type tail struct {
 	id    fileID
 	file  *os.File
 	fd    int
+	// packed is nil unless the file is compressed. Offsets and sizes are then those of its
+	// original.
+	packed *packed
 	// stem is the name up to .log; parts of a line go on in the next file only of the same
 	// stem, another one being another life of the container.
 	stem  string
@@ -200,9 +203,16 @@ func (t *tail) fail(err error) (changed bool) {
 // resize looks up the present size; a failure leaves the last one.
 func (t *tail) resize() {
 	var st syscall.Stat_t
-	if syscall.Fstat(t.fd, &st) == nil {
-		t.size.Store(st.Size)
+	if t.packed == nil && syscall.Fstat(t.fd, &st) == nil {
+		t.sized(st.Size)
 	}
+}
+
+// sized notes the present size, also in the position: should the file go away while nobody
+// looks, that tells how much of it was not read.
+func (t *tail) sized(size int64) {
+	t.size.Store(size)
+	t.pos.Load().size.Store(size)
 }
 
 func (t *tail) name() string {
@@ -215,6 +225,16 @@ func (t *tail) goneSince() (time.Time, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.gone, !t.gone.IsZero()
+}
+
+// problemNow tells why the file cannot be read at present.
+func (t *tail) problemNow() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.err == nil {
+		return ""
+	}
+	return t.err.Error()
 }
 
 func (t *tail) note(problem string) {

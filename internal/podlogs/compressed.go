@@ -1,0 +1,147 @@
+package podlogs
+
+import (
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// compressed opens a file that the kubelet has compressed, unless it is open or was read
+// before, itself or its original. It returns nil for a file that needs no new tail.
+//
+// The copy has an inode of its own, so that its first uncompressed bytes tell which original
+// it was made of; from then on the position of the original is that of the copy.
+func (s *scanner) compressed(d *dir, h *handle, name string) *tail {
+	path := filepath.Join(h.path, name)
+	root, err := h.get()
+	if err != nil {
+		s.refuseFile(d, h, name, err)
+		return nil
+	}
+	if seen, err2 := root.Lstat(name); err2 == nil && seen.Mode().IsRegular() {
+		id := idOf(seen)
+		if t := s.c.claim(id); t != nil {
+			d.compressed = append(d.compressed, id)
+			s.known(0, d, h, t, name)
+			return nil
+		}
+		if s.c.positions.finished(id, path) {
+			d.compressed = append(d.compressed, id)
+			return nil
+		}
+	}
+	f, fi, err := openFile(root, name)
+	if err != nil {
+		s.refuseFile(d, h, name, err)
+		return nil
+	}
+	s.readable(d, path, name)
+	head, size, err := gzipHead(f, fi.Size())
+	if len(head) > 0 {
+		if t := s.openCompressed(d, f, fi, path, head, size); t != nil {
+			return t
+		}
+	} else if err != nil {
+		d.skipped[name] = Skipped{Path: path, Reason: skipCompressed, Size: fi.Size(), Err: err.Error()}
+	}
+	_ = f.Close() // It was only read.
+	return nil
+}
+
+// openCompressed makes the tail of an open compressed file, unless nothing of it is to be read.
+func (s *scanner) openCompressed(d *dir, f *os.File, fi os.FileInfo, path string, head []byte, size uint32) *tail {
+	id := idOf(fi)
+	known := int64(size)
+	if known > fi.Size()*maxRatio {
+		known = 0
+	}
+	pos, key, seen := s.c.positions.openCompressed(id, path, head, size, known)
+	d.compressed = append(d.compressed, key)
+	if pos == nil {
+		return nil
+	}
+	d.files[id] = true
+	t := &tail{
+		id: id, file: f, fd: int(f.Fd()), path: path, added: s.now, print: fingerprintOf(head),
+		packed: &packed{size: known, seen: seen},
+	}
+	t.pos.Store(pos)
+	t.stem, _, _ = strings.Cut(filepath.Base(path), ".log")
+	t.marked = pos.acked.Load()
+	t.off.Store(t.marked)
+	t.size.Store(pos.size.Load())
+	return t
+}
+
+// openCompressed returns the place of the compressed file at path, whose original begins with
+// head and has a size that gzip gives as size; known is that size if it can be believed, else
+// 0. The place is nil if nothing of the file is to be read: its original was acknowledged to
+// its end, or is being read. key is the place on which this knowledge rests, seen the size
+// that the original had when it was last seen.
+func (p *Positions) openCompressed(id fileID, path string, head []byte, size uint32, known int64) (pos *position, key fileID, seen int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	pos = p.original(path, head)
+	if pos != nil {
+		acked := pos.acked.Load()
+		if pos.open || pos.whole || uint32(acked&math.MaxUint32) == size && acked > 0 && acked >= pos.size.Load() {
+			return nil, pos.id, 0
+		}
+		delete(p.files, pos.id)
+		seen = pos.size.Load()
+	} else {
+		pos = &position{}
+	}
+	p.displace(id)
+	pos.id, pos.path, pos.open, pos.print = id, path, true, fingerprintOf(head)
+	pos.size.Store(max(seen, known))
+	p.files[id] = pos
+	return pos, id, seen
+}
+
+// original returns the place of the file of which a compressed copy is at path, or of the copy
+// itself. Files of a container begin with different times, so that the first bytes tell them
+// apart; should they not, the name does.
+func (p *Positions) original(path string, head []byte) (best *position) {
+	dir, name := filepath.Split(path)
+	stem, _, _ := strings.Cut(name, ".log")
+	plain, rank := strings.TrimSuffix(path, ".gz"), 0
+	for _, pos := range p.files {
+		rest, ok := strings.CutPrefix(pos.path, dir)
+		if !ok || pos.print.n == 0 || !strings.HasPrefix(rest, stem+".log") || !pos.print.fits(head) {
+			continue
+		}
+		n := pos.print.n
+		if pos.path == path || pos.path == plain {
+			n += fingerprintSize
+		}
+		if n > rank {
+			best, rank = pos, n
+		}
+	}
+	return best
+}
+
+// finished tells whether the compressed file at path was read to its end.
+func (p *Positions) finished(id fileID, path string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	pos := p.files[id]
+	return pos != nil && pos.path == path && pos.whole && !pos.open
+}
+
+// displace keeps the place of a file whose inode has become that of another: a compressed copy
+// may be found yet. Device number 0 is that of no file.
+func (p *Positions) displace(id fileID) {
+	old := p.files[id]
+	if old == nil {
+		return
+	}
+	delete(p.files, id)
+	if old.acked.Load() > 0 || old.size.Load() > 0 {
+		p.displaced++
+		old.id = fileID{0, p.displaced}
+		p.files[old.id] = old
+	}
+}
