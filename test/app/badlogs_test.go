@@ -24,6 +24,9 @@ type logsStatus struct {
 	Skipped []struct {
 		Path, Reason, Error string
 	} `json:"skipped"`
+	Lost []struct {
+		Path, Pod, Reason string
+	} `json:"lost"`
 }
 
 // logs returns the status of the only collector of logs.

@@ -2,6 +2,8 @@ package app_test
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -74,9 +76,9 @@ func TestRotationWhileDownLosesAndRepeatsNothing(t *testing.T) {
 	waitBalance(t, p)
 }
 
-// L7, L8: two rotations while the program is not there: the first file is compressed by then.
-// It is not read yet, which is said; everything else arrives.
-func TestCompressedFileIsListedAndCostsNothingElse(t *testing.T) {
+// L7: three rotations while the program is not there: two files are compressed by then, one of
+// them half read before. Each line arrives once, in order.
+func TestDownOverThreeRotationsLosesAndRepeatsNothing(t *testing.T) {
 	t.Parallel()
 	loki, tree, p := collect(t)
 	c := tree.Pod("shop", "cart").Container("main")
@@ -85,17 +87,97 @@ func TestCompressedFileIsListedAndCostsNothingElse(t *testing.T) {
 	if code, took := p.Stop(); code != 0 {
 		t.Fatalf("exit code %d after %s", code, took)
 	}
+	for range 3 {
+		c.Write(1000)
+		c.Rotate(5)
+	}
 	c.Write(100)
-	gone := texts(tree, "shop")[100:]
+	if names, err := filepath.Glob(c.Path() + ".*.gz"); len(names) != 2 {
+		t.Fatalf("compressed files are %v (%v), want two", names, err)
+	}
+	p = p.Again(t)
+	wantOnce(t, tree, loki)
+	waitBalance(t, p)
 	c.Rotate(5)
 	c.Write(100)
+	p.Kill()
 	c.Rotate(5)
 	c.Write(100)
 	p = p.Again(t)
-	waitMetric(t, p, `ingot_podlogs_files_skipped{reason="compressed"}`, 1)
-	want := slices.DeleteFunc(texts(tree, "shop"), func(s string) bool { return slices.Contains(gone, s) })
-	waitTexts(t, loki, `{namespace="shop"}`, want)
+	waitLines(t, tree, loki)
 	waitBalance(t, p)
+	if n, err := p.Metric("ingot_podlogs_lost_bytes_total"); err != nil || n != 0 {
+		t.Errorf("%g bytes counted as lost (%v), want 0", n, err)
+	}
+}
+
+// L33: killed again and again while compressed files are read.
+func TestKillWhileCompressedFilesAreReadLosesNothing(t *testing.T) {
+	t.Parallel()
+	loki, tree, p := collect(t)
+	p.Kill()
+	c := tree.Pod("shop", "cart").Container("main")
+	for range 3 {
+		c.Write(20_000)
+		c.Rotate(5)
+	}
+	c.Write(100)
+	for range 4 {
+		p = p.Again(t)
+		live(t, p, 300*time.Millisecond)
+		p.Kill()
+	}
+	p = p.Again(t)
+	t.Logf("%d lines arrived twice", waitLines(t, tree, loki))
+	waitBalance(t, p)
+}
+
+// L8: the file that was not read to its end is removed while the program is not there. What was
+// in it is counted, as far as it was seen, and named once; everything else arrives.
+func TestFileRemovedWhileDownIsCountedAsLost(t *testing.T) {
+	t.Parallel()
+	loki, tree, p := collect(t)
+	c := tree.Pod("shop", "cart").Container("main")
+	c.Write(10)
+	wantOnce(t, tree, loki)
+	loki.Down()
+	before := size(t, c.Path())
+	c.Write(100)
+	lost := float64(size(t, c.Path()) - before)
+	kit.Eventually(t, soon, "unacknowledged bytes", func() error {
+		status, err := logs(p)
+		if err != nil || len(status.Files) != 1 || status.Files[0].Size != size(t, c.Path()) {
+			return fmt.Errorf("files are %+v (%w)", status.Files, err)
+		}
+		return nil
+	})
+	if code, took := p.Stop(); code != 0 {
+		t.Fatalf("exit code %d after %s", code, took)
+	}
+	for range 5 {
+		c.Rotate(2) // Only one rotated file stays.
+		c.Write(10)
+	}
+	if err := loki.Up(); err != nil {
+		t.Fatal(err)
+	}
+	p = p.Again(t)
+	waitMetric(t, p, `ingot_podlogs_lost_bytes_total{reason="rotated_away"}`, lost)
+	kit.Eventually(t, soon, "every line that the node kept", func() error { return tree.ReportPresent(loki, "").Err() })
+	status, err := logs(p)
+	if err != nil || len(status.Lost) != 1 || status.Lost[0].Pod != "cart" || status.Lost[0].Path != c.Path() {
+		t.Errorf("losses are %+v (%v)", status.Lost, err)
+	}
+	waitBalance(t, p)
+}
+
+func size(t *testing.T, path string) int64 {
+	t.Helper()
+	fi, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fi.Size()
 }
 
 // L15, L16: a container that is restarted again and again.
