@@ -647,10 +647,8 @@ func TestFileThatWentAwayUnreadIsCountedOnce(t *testing.T) {
 	r.sink.wait(t, len(w.write(1)))
 	r.finish()
 	r.start()
-	r.c.mu.Lock()
-	scanned := r.c.scanned
-	r.c.mu.Unlock()
-	eventually(t, "later scans", func() bool { return r.c.Status().Scanned.Sub(scanned) > 4*r.c.timing.goneAge })
+	later := time.Now().Add(4 * r.c.timing.goneAge)
+	eventually(t, "later scans", func() bool { return r.c.Status().Scanned.After(later) })
 	if got := r.c.Status().Lost; len(got) != 0 {
 		t.Errorf("losses after a restart = %v, want none", got)
 	}
@@ -685,14 +683,17 @@ func TestWhatIsNotLookedForIsNotLost(t *testing.T) {
 		rename(t, path, path+".20260102-030405")
 		squeeze(t, path+".20260102-030405")
 	}, 0)
-	f("pod removed", func(_ *rig, path string) {
+	remove := func(path string) {
+		t.Helper()
 		if err := os.RemoveAll(filepath.Dir(filepath.Dir(path))); err != nil {
 			t.Fatal(err)
 		}
-	}, 1)
+	}
+	f("pod removed", func(_ *rig, path string) { remove(path) }, 1)
+	f("file removed", func(_ *rig, path string) { erase(t, path) }, 1)
 	f("tree away", func(r *rig, _ string) { rename(t, r.root, r.root+"-away") }, 0)
-	f("namespace excluded", func(r *rig, path string) { r.cfg.Pods.ExcludeNamespaces = []string{"shop"}; erase(t, path) }, 0)
-	f("pods disabled", func(r *rig, path string) { r.cfg.Pods.Enabled = false; erase(t, path) }, 0)
+	f("namespace excluded", func(r *rig, path string) { r.cfg.Pods.ExcludeNamespaces = []string{"shop"}; remove(path) }, 0)
+	f("pods disabled", func(r *rig, path string) { r.cfg.Pods.Enabled = false; remove(path) }, 0)
 }
 
 func TestUnreadableCompressedFileIsTriedAgain(t *testing.T) {
