@@ -56,6 +56,7 @@ func (s *scanner) openCompressed(d *dir, f *os.File, fi os.FileInfo, path string
 	if known > fi.Size()*maxRatio {
 		known = 0
 	}
+	s.fingerprintUnread(filepath.Dir(path))
 	pos, key, seen := s.c.positions.openCompressed(id, path, head, size, known)
 	d.compressed = append(d.compressed, key)
 	if pos == nil {
@@ -72,6 +73,32 @@ func (s *scanner) openCompressed(d *dir, f *os.File, fi os.FileInfo, path string
 	t.off.Store(t.marked)
 	t.size.Store(pos.size.Load())
 	return t
+}
+
+// fingerprintUnread takes the fingerprint of open files of a directory that were empty when
+// they were found and of which nothing has been read since. Without it such a file would not
+// be recognised as the original of its compressed copy, and its lines would go out twice.
+func (s *scanner) fingerprintUnread(directory string) {
+	s.c.mu.Lock()
+	var open []*tail
+	for _, t := range s.c.byID {
+		t.mu.Lock()
+		if t.packed == nil && filepath.Dir(t.path) == directory {
+			open = append(open, t)
+		}
+		t.mu.Unlock()
+	}
+	s.c.mu.Unlock()
+	for _, t := range open {
+		pos := t.pos.Load()
+		if !s.c.positions.unprinted(pos) {
+			continue
+		}
+		head, err := readHead(t.file, make([]byte, fingerprintSize))
+		if err == nil && len(head) > 0 {
+			s.c.positions.firstFingerprint(pos, fingerprintOf(head))
+		}
+	}
 }
 
 // openCompressed returns the place of the compressed file at path, whose original begins with

@@ -200,6 +200,22 @@ func (p *Positions) fingerprint(pos *position, print fingerprint) {
 	pos.print = print
 }
 
+// unprinted tells whether nothing is known of the first bytes of a file.
+func (p *Positions) unprinted(pos *position) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return pos.print.n == 0
+}
+
+// firstFingerprint notes the first bytes of an open file unless a reader was faster.
+func (p *Positions) firstFingerprint(pos *position, print fingerprint) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if pos.print.n == 0 {
+		pos.print = print
+	}
+}
+
 // rename notes the present path of an open file.
 func (p *Positions) rename(id fileID, path string) {
 	p.mu.Lock()

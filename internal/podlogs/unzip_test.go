@@ -169,6 +169,11 @@ func TestRestartWithinACompressedFileGoesOnWhereItWas(t *testing.T) {
 	want = append(want, w.write(3)...)
 	w.rotate()
 	want = append(want, w.write(3)...)
+	// Else each start would wait for what the runtime might still write to the rotated file.
+	long := time.Now().Add(-time.Hour)
+	if err := os.Chtimes(w.rotated[1], long, long); err != nil {
+		t.Fatal(err)
+	}
 	var got []string
 	for stops := 0; len(got) < len(want); stops++ {
 		if stops > 50 {
@@ -257,6 +262,37 @@ func TestFileCompressedWhileItIsReadIsReadOnce(t *testing.T) {
 	want = append(want, w.write(100)...)
 	wantOrder(t, r.sink.wait(t, len(want)), want)
 	r.settledDown(2)
+	r.finish()
+	wantOrder(t, r.sink.texts(), want)
+	r.conserved()
+}
+
+func TestFileFoundEmptyAndCompressedUnreadIsReadOnce(t *testing.T) {
+	r := newRig(t)
+	w := newRotator(t, r.dir("web", "nginx"))
+	r.sink.shut = true
+	r.start()
+	want := w.write(20_000) // It keeps the files after it waiting.
+	eventually(t, "opening", func() bool { _, ok := r.status("0.log"); return ok })
+	w.rotate()
+	eventually(t, "opening the second, which is empty", func() bool { return len(r.c.Status().Files) == 2 })
+	want = append(want, w.write(100)...)
+	w.rotate()
+	w.rotate() // The second becomes .gz, unread.
+	eventually(t, "noticing", func() bool {
+		deleted := 0
+		for _, f := range r.c.Status().Files {
+			if f.Deleted {
+				deleted++
+			}
+		}
+		return deleted == 2
+	})
+	r.sink.set(func() { r.sink.shut = false })
+	wantOrder(t, r.sink.wait(t, len(want)), want)
+	w.rotate() // The directory is looked through once more.
+	want = append(want, w.write(1)...)
+	r.sink.wait(t, len(want))
 	r.finish()
 	wantOrder(t, r.sink.texts(), want)
 	r.conserved()
