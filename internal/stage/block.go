@@ -1,7 +1,7 @@
 package stage
 
 import (
-	"bytes"
+	"time"
 
 	"github.com/ingot-telemetry/ingot/internal/model"
 )
@@ -30,7 +30,7 @@ type block struct {
 	stream           string
 	given, givenMeta model.Labels // of the line as it came
 	labels, meta     model.Labels // when it was held
-	due              int64        // when to let go of it, nanoseconds since the Unix epoch
+	due              time.Time    // when to let go of it
 	after            int          // the step that comes next
 
 	// For the stage multiline, of which the first stays when the block is let go.
@@ -53,24 +53,23 @@ func (p *Pipeline) blockOf(i int) *block {
 }
 
 // hold starts a block with the line that is being processed.
-func (r *Runner) hold(b *block, after int, due int64) {
+func (r *Runner) hold(b *block, after int, due time.Time) {
 	buf := append(r.borrow(), r.line...)
 	*b = block{
 		text: len(buf), values: b.values[:0], lines: r.lines, t: r.t, seq: r.seq, stream: r.stream,
 		given: r.labels.given, givenMeta: r.meta.given, labels: r.labels.render(), meta: r.meta.render(),
-		due: due, after: after, seen: b.seen,
+		due: due, after: after,
 	}
 	b.buf = buf
 	r.saveValues(b)
 }
 
-// saveValues puts the extracted values behind the text of b, but those that are the labels
-// which the line came with.
+// saveValues puts the extracted values behind the text of b.
 func (r *Runner) saveValues(b *block) {
 	b.buf, b.values = b.buf[:b.text], b.values[:0]
 	for slot := range r.values {
 		v := &r.values[slot]
-		if v.gen != r.gen || r.isInitial(slot, v) {
+		if v.gen != r.gen {
 			continue
 		}
 		b.buf = append(b.buf, v.b...)
@@ -85,18 +84,9 @@ func (r *Runner) saveValues(b *block) {
 	b.size = len(b.buf)
 }
 
-func (r *Runner) isInitial(slot int, v *value) bool {
-	for _, x := range r.initial {
-		if x.slot == slot {
-			return v.kind == isText && bytes.Equal(x.value, v.b)
-		}
-	}
-	return false
-}
-
 // join adds a line end and the line that is being processed to the text of b, whose values
 // stay those of its first line.
-func (r *Runner) join(b *block, separator string, due int64) {
+func (r *Runner) join(b *block, separator string, due time.Time) {
 	tail := append(r.borrow(), b.buf[b.text:]...)
 	b.buf = append(append(b.buf[:b.text], separator...), r.line...)
 	b.text = len(b.buf)

@@ -19,7 +19,8 @@ type CRIConfig struct {
 	// MaxPartialLineSize is the longest line that is put together of parts, if
 	// MaxPartialLineSizeTruncate is set. Default 0.
 	MaxPartialLineSize config.Size `yaml:"max_partial_line_size,omitempty"`
-	// MaxPartialLineSizeTruncate cuts lines at MaxPartialLineSize. Default false: at 256KiB.
+	// MaxPartialLineSizeTruncate cuts lines of several parts at MaxPartialLineSize. Default
+	// false: at 256KiB.
 	MaxPartialLineSizeTruncate bool `yaml:"max_partial_line_size_truncate,omitempty"`
 }
 
@@ -123,7 +124,6 @@ func (s *criStep) run(r *Runner, p *Pipeline) outcome {
 	}
 	partial := flags[0] == 'P' && (len(flags) == 1 || flags[1] == ':')
 	if !partial && (p.blocks == nil || p.blocks[i].lines == 0) {
-		r.line = cutAt(text, s.max)
 		return next
 	}
 	return s.join(r, p.blockOf(i), partial)
@@ -131,7 +131,7 @@ func (s *criStep) run(r *Runner, p *Pipeline) outcome {
 
 // join adds a part to the open line of its stream. The time is that of the last part.
 func (s *criStep) join(r *Runner, b *block, partial bool) outcome {
-	due := r.now.Add(partialWait).UnixNano()
+	due := r.now.Add(partialWait)
 	switch {
 	case b.lines > 0:
 		r.line = cutAt(r.line, max(0, s.max-b.text))

@@ -59,8 +59,15 @@ func TestJSONExtractsWhatExpressionsName(t *testing.T) {
 	f("a", ` { "a" : { "b" : [ 1 , "x y" , "\" " ] } } `, `{"b":[1,"x y","\" "]}`)
 	f("a", `{"a":1,"a":2}`, "2")
 	f("a.b", `{"a":{"b":1},"a":{"c":2}}`, unset)
+	f("{a: html}", `{"html":"<b>"}`, `{"a":"<b>"}`)
+	nested := func(n int) string { return strings.Repeat(`{"a":`, n) + "1" + strings.Repeat("}", n) }
+	f("a.a", nested(3), `{"a":1}`)
+	f("b || `1`", nested(maxDepth), "1")
+	f("b || `1`", nested(maxDepth+1), unset)
+	f("b || `1`", `{"a":`+strings.Repeat("[", maxDepth)+strings.Repeat("]", maxDepth)+`}`, unset)
 	f("a", `null`, unset)
-	for _, bad := range []string{``, `plain text`, `[1]`, `"a"`, `{"a":1`, `{"a":1} x`, `{"a":1,}`, `{"a":01}`, `{a:1}`, "{\"a\":\"\x01\"}", `{"a":"\x"}`, strings.Repeat(`{"a":`, 600)} {
+	f("a", "{\"a\":\"\t\x01\n\"}", "\t\x01\n")
+	for _, bad := range []string{``, `plain text`, `[1]`, `"a"`, `{"a":1`, `{"a":1} x`, `{"a":1,}`, `{"a":01}`, `{a:1}`, `{"a":"\x"}`, strings.Repeat(`{"a":`, 600)} {
 		f("a", bad, unset)
 	}
 }
@@ -196,7 +203,7 @@ func TestCRITakesLinesApartAndJoinsParts(t *testing.T) {
 	}
 
 	b = newBench(t, "- cri: {max_partial_line_size: 10, max_partial_line_size_truncate: true}")
-	if got := b.all("2019-05-07T18:57:50Z stdout P 1234567", "2019-05-07T18:57:50Z stdout P 89012", "2019-05-07T18:57:50Z stdout F x", "2019-05-07T18:57:50Z stdout F 12345678901"); len(got) != 2 || got[0] != "1234567890" || got[1] != "1234567890" {
+	if got := b.all("2019-05-07T18:57:50Z stdout P 1234567", "2019-05-07T18:57:50Z stdout P 89012", "2019-05-07T18:57:50Z stdout F x", "2019-05-07T18:57:50Z stdout F 12345678901"); len(got) != 2 || got[0] != "1234567890" || got[1] != "12345678901" {
 		t.Errorf("cut lines = %q", got)
 	}
 }

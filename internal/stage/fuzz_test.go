@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"testing"
 	"time"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -37,6 +38,9 @@ func FuzzJSON(f *testing.F) {
 		var doc map[string]json.RawMessage
 		want := json.Unmarshal(in, &doc) == nil
 		found, got := r.json.scan(in, &tree, 2)
+		if got && !want && bytes.ContainsFunc(in, unicode.IsControl) {
+			return
+		}
 		if got != want && (got || !deep(in)) {
 			t.Fatalf("%q is an object: %t, want %t", in, got, want)
 		}

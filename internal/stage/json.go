@@ -84,7 +84,7 @@ func keyPath(expr string) (path []string, ok bool) {
 			if end < 0 {
 				end = len(expr)
 			}
-			if end == 0 || expr[0] <= '9' {
+			if end == 0 {
 				return nil, false
 			}
 			key, expr = expr[:end], expr[end:]

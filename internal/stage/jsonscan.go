@@ -50,7 +50,8 @@ func (t *jsonTree) add(path []string, number int) {
 
 // jsonScan looks for values in a JSON document and checks that it is one, in one pass and
 // without memory of its own but what is here and reused. It accepts what encoding/json
-// accepts, up to maxDepth.
+// accepts, up to maxDepth, and control characters in strings, which careless programs write
+// and promtail mostly lets pass.
 type jsonScan struct {
 	in    []byte
 	pos   int
@@ -245,19 +246,17 @@ func (s *jsonScan) string() (plain, ok bool) {
 		if i == len(in) {
 			break
 		}
-		switch c := in[i]; {
-		case c == '"':
+		switch in[i] {
+		case '"':
 			s.pos = i + 1
 			return plain, true
-		case c == '\\':
+		case '\\':
 			plain = false
 			n := escape(in[i:])
 			if n == 0 {
 				return false, false
 			}
 			i += n
-		case c < ' ':
-			return false, false
 		default:
 			i++
 		}
@@ -265,12 +264,12 @@ func (s *jsonScan) string() (plain, ok bool) {
 	return false, false
 }
 
-// stringStops marks the first of eight bytes that is a quote, a backslash or a control
-// character, in its highest bit. Bits above that one may be wrong.
+// stringStops marks the first of eight bytes that is a quote or a backslash, in its highest
+// bit. Bits above that one may be wrong.
 func stringStops(w uint64) uint64 {
 	const ones, high = 0x0101010101010101, 0x8080808080808080
 	quote, backslash := w^ones*'"', w^ones*'\\'
-	return ((quote-ones)&^quote | (backslash-ones)&^backslash | (w-ones*' ')&^w) & high
+	return ((quote-ones)&^quote | (backslash-ones)&^backslash) & high
 }
 
 // escape returns the length of the escape at the start of b; 0 if it is none.

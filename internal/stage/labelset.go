@@ -80,13 +80,11 @@ func (s *labelSet) get(name string) ([]byte, bool) {
 	return nil, false
 }
 
-// set sets a label. As for all labels, an empty value is the same as no label. One that is
-// not valid UTF-8 is ignored, as promtail does. The value is not copied.
+// set sets a label. As for all labels, an empty value is the same as no label outside. One
+// that is not valid UTF-8 is ignored, as promtail does. The value is not copied.
 func (s *labelSet) set(name string, value []byte) {
 	i, ok := s.find(name)
 	switch {
-	case len(value) == 0:
-		s.remove(name)
 	case ok && bytes.Equal(s.list[i].value, value), !utf8.Valid(value):
 	default:
 		s.write()
@@ -122,7 +120,9 @@ func (s *labelSet) render() model.Labels {
 	}
 	s.wire = s.wire[:0]
 	for i := range s.list {
-		s.wire = appendLabel(s.wire, s.list[i].name, s.list[i].value)
+		if len(s.list[i].value) > 0 {
+			s.wire = appendLabel(s.wire, s.list[i].name, s.list[i].value)
+		}
 	}
 	if string(s.wire) == string(s.last) {
 		return s.last

@@ -64,7 +64,7 @@ type limiter struct {
 // bucket holds the lines that may pass at once. It is filled at the rate.
 type bucket struct {
 	lines float64
-	at    int64 // nanoseconds since the Unix epoch; 0 before the first line
+	at    time.Time // zero before the first line
 }
 
 func (s *limitStep) run(r *Runner, _ *Pipeline) outcome {
@@ -77,7 +77,7 @@ func (s *limitStep) run(r *Runner, _ *Pipeline) outcome {
 		}
 		b = l.of(v, s.distinct)
 	}
-	s.fill(b, r.now.UnixNano())
+	s.fill(b, r.now)
 	if b.lines < 1 && s.drop {
 		return r.drop(s.reason)
 	}
@@ -90,13 +90,16 @@ func (s *limitStep) run(r *Runner, _ *Pipeline) outcome {
 	return next
 }
 
-func (s *limitStep) fill(b *bucket, now int64) {
-	if b.at == 0 {
+func (s *limitStep) fill(b *bucket, now time.Time) {
+	switch {
+	case b.at.IsZero():
 		b.lines = s.burst
-	} else if now > b.at {
-		b.lines = min(s.burst, b.lines+float64(now-b.at)/1e9*s.rate)
+	case now.After(b.at):
+		b.lines = min(s.burst, b.lines+now.Sub(b.at).Seconds()*s.rate)
+	default:
+		return
 	}
-	b.at = max(b.at, now)
+	b.at = now
 }
 
 // of returns the bucket of a value. It keeps at most twice as many as are told apart.

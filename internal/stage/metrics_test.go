@@ -134,8 +134,9 @@ func TestSeriesAreBounded(t *testing.T) {
 func TestProgramsShareMetricsOrAreTold(t *testing.T) {
 	one := compile(t, "- metrics: {lines: {type: counter, config: {match_all: true, action: inc}}}")
 	two := compile(t, "- metrics: {lines: {type: counter, config: {match_all: true, action: inc}}}\n- drop: {expression: x}")
+	longer := compile(t, "- metrics: {lines: {type: counter, max_idle_duration: 1h, config: {match_all: true, action: inc}}}")
 	other := compile(t, "- metrics: {lines: {type: gauge, config: {action: inc}}}")
-	m, err := NewMetrics(func() time.Time { return start }, one, two)
+	m, err := NewMetrics(func() time.Time { return start.Add(30 * time.Minute) }, one, two, longer)
 	if err != nil {
 		t.Fatal(err)
 	}

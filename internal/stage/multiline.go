@@ -87,7 +87,7 @@ func (x *MultilineConfig) compile(c *compiler, at string) {
 // where no block takes it, or both together where the block is full.
 func (s *multilineStep) run(r *Runner, p *Pipeline) outcome {
 	b, swapped := p.blockOf(s.state), false
-	due := r.now.Add(s.wait).UnixNano()
+	due := r.now.Add(s.wait)
 	where, mode := s.place(r.line, b)
 	switch {
 	case b.lines > 0 && where == more && r.fits(b):
@@ -103,7 +103,7 @@ func (s *multilineStep) run(r *Runner, p *Pipeline) outcome {
 	b.mode, b.seen = mode, true
 	if where == singular {
 		// Only the block before is in its way: it is due at once and takes no more lines.
-		b.due, b.closed = r.now.UnixNano(), true
+		b.due, b.closed = r.now, true
 	}
 	switch {
 	case swapped:
@@ -127,7 +127,7 @@ func (s *multilineStep) place(line []byte, b *block) (place, uint8) {
 }
 
 // swap makes the block the line that is being processed, and the line the block.
-func (s *multilineStep) swap(r *Runner, b *block, due int64) {
+func (s *multilineStep) swap(r *Runner, b *block, due time.Time) {
 	var line block
 	line.values = r.spareValues[:0]
 	r.hold(&line, s.after, due)

@@ -91,6 +91,33 @@ func TestMultilineKeepsTheFirstLinesTimeLabelsAndValues(t *testing.T) {
 	}
 }
 
+func TestHeldLinesKeepWhatStagesRemoved(t *testing.T) {
+	b := newBench(t, `
+- template: {source: app, template: '{{ if eq .Entry "S plain" }}{{ .Value }}{{ end }}'}
+- multiline: {firstline: ^S}
+- template: {source: out, template: '{{ .app }}'}
+- output: {source: out}
+`)
+	if got := b.all("S plain", "S removed"); !slices.Equal(got, []string{"web", "<no value>"}) {
+		t.Errorf("out = %q", got)
+	}
+}
+
+func TestHeldTellsTheOldestLineAndTheFirstThatIsDue(t *testing.T) {
+	b := newBench(t, "- multiline: {firstline: ^A, max_wait_time: 9s}\n- match: {selector: '{}', stages: [{multiline: {firstline: ^A 2, max_wait_time: 1s}}]}")
+	b.one("A 2")
+	b.one("A 3") // The second stage holds the first line now, the first stage the second.
+	if seq, due, ok := b.p.Held(); !ok || seq != 1 || !due.Equal(b.now.Add(time.Second)) {
+		t.Errorf("Held = %d, %s, %t, want line 1, due in a second", seq, due.Sub(b.now), ok)
+	}
+	b = newBench(t, "- multiline: {firstline: ^A, max_wait_time: 1s}\n- match: {selector: '{}', stages: [{multiline: {firstline: ^A 2, max_wait_time: 9s}}]}")
+	b.one("A 2")
+	b.one("A 3")
+	if seq, due, ok := b.p.Held(); !ok || seq != 1 || !due.Equal(b.now.Add(time.Second)) {
+		t.Errorf("Held = %d, %s, %t, want line 1, due in a second", seq, due.Sub(b.now), ok)
+	}
+}
+
 func TestHeldLinesThatAreDroppedCountAll(t *testing.T) {
 	b := newBench(t, "- multiline: {firstline: ^S}\n- drop: {expression: secret}")
 	if got := b.all("S a", "secret", "S b"); !slices.Equal(got, []string{"S b"}) {

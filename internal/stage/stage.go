@@ -124,7 +124,7 @@ func (p *Pipeline) Drain(e *Entry, now time.Time) bool { return p.flush(e, now, 
 func (p *Pipeline) flush(e *Entry, now time.Time, all bool) bool {
 	for i := range p.blocks {
 		b := &p.blocks[i]
-		for b.lines > 0 && (all || b.due <= now.UnixNano()) {
+		for b.lines > 0 && (all || !now.Before(b.due)) {
 			p.r.now, p.r.delay = now, 0
 			after := b.after
 			p.r.release(b)
@@ -139,7 +139,6 @@ func (p *Pipeline) flush(e *Entry, now time.Time, all bool) bool {
 // Held returns the Seq of the oldest line held, and when the first of those held is due to be
 // flushed. ok is false when none is held.
 func (p *Pipeline) Held() (seq int64, due time.Time, ok bool) {
-	var first int64
 	for i := range p.blocks {
 		b := &p.blocks[i]
 		if b.lines == 0 {
@@ -148,13 +147,10 @@ func (p *Pipeline) Held() (seq int64, due time.Time, ok bool) {
 		if !ok || b.seq < seq {
 			seq = b.seq
 		}
-		if !ok || b.due < first {
-			first = b.due
+		if !ok || b.due.Before(due) {
+			due = b.due
 		}
 		ok = true
-	}
-	if ok {
-		due = time.Unix(0, first)
 	}
 	return seq, due, ok
 }

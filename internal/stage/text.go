@@ -150,7 +150,7 @@ func (s *packStep) run(r *Runner, _ *Pipeline) outcome {
 		name := s.list[i].label
 		label, isLabel := r.labels.get(name)
 		v, ok := r.text(s.list[i].slot)
-		if !ok && isLabel {
+		if !ok && isLabel && r.kindOf(s.list[i].slot) == 0 { // Such as one that a stage has added.
 			v, ok = label, true
 		}
 		if !ok {

@@ -129,6 +129,8 @@ func TestPackPutsLabelsIntoTheLine(t *testing.T) {
 	if err := json.Unmarshal(e.Line, &back); err != nil || back["_entry"] != "pod=p-1 \"quoted\" \x01\\" {
 		t.Errorf("unpacked %q, %v", back, err)
 	}
+	// A label behind a value that is null stays, as in promtail.
+	labelled(t, "- json: {expressions: {app: }}\n- pack: {labels: [app, namespace]}", `{}`, `{app="web"}`, "{}")
 	b = newBench(t, "- pack: {labels: [app]}")
 	e = b.line("x")
 	e.T = 42

@@ -196,7 +196,6 @@ func nearestYear(t, now time.Time) (time.Time, error) {
 	if t.Year() != 0 {
 		return t, errHasYear
 	}
-	now = now.In(t.Location())
 	year := now.Year()
 	switch {
 	case t.Month() == time.December && now.Month() == time.January:
