@@ -40,7 +40,7 @@ Blocks for scraping, relabelling, TLS, authentication and HTTP clients have Prom
 - A *size* has a unit: ` + "`512KiB`, `4GiB`" + `; without one it is bytes. ` + "`MB` means `MiB`" + `, as in Prometheus.
 - A *secret* is shown as ` + "`<secret>`" + ` wherever the configuration is printed. Each has a twin with the ending ` + "`_file`" + ` that names a file, which is read again when it changes.
 - A relative *path* starts at the folder of the configuration file, as in Prometheus. The patterns of ` + "`file_logs`" + ` must be absolute.
-- Nothing is replaced by environment variables: `+"`${NAME}`"+` stays as it is.
+- Nothing is replaced by environment variables: ` + "`${NAME}`" + ` stays as it is.
 
 A key without a default is empty, and a list or map that is not given is empty.
 `

@@ -55,7 +55,7 @@ func TestPlainHTTPToATLSPortKeepsTheData(t *testing.T) {
 func TestStateIsRefusingUntilABlockIsAccepted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &backend{}
-		b.set(always(400, "out of order sample"))
+		b.set(always(400, "out of order sample")) //nolint:bodyclose // The queue closes it.
 		q := newQueue(t, testConfig(), "", b)
 		r := start(t, q)
 		put(t, q, 0, 1, 100)
@@ -63,7 +63,7 @@ func TestStateIsRefusingUntilABlockIsAccepted(t *testing.T) {
 		if s := q.Status(); s.State != StateRefusing || s.Dropped[dropRejected].Blocks != 1 {
 			t.Errorf("after a refusal: %s, dropped %v", s.State, s.Dropped)
 		}
-		b.set(always(200, ""))
+		b.set(always(200, "")) //nolint:bodyclose // The queue closes it.
 		put(t, q, 1, 2, 100)
 		synctest.Wait()
 		if s := q.Status(); s.State != StateOK || s.Sent.Blocks != 1 {

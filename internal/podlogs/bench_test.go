@@ -74,11 +74,11 @@ func BenchmarkRead(b *testing.B) {
 	}
 	const text = `10.0.7.3 - - [02/Jan/2026:03:04:05 +0000] "GET /api/v1/items/7919?page=3 HTTP/1.1" 200 3100 "-" "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML)" rt=0.013 upstream=10.1.2.3:8080 trace=9e3779b97f4a7c15 user=17 region=eu`
 	run("whole", func(i int) string { return cri("stdout", "F", fmt.Sprint(text, i)) })
-	run("stderr and zone", func(i int) string {
+	run("stderr and zone", func(int) string {
 		return "2026-01-02T03:04:05.123456789+02:00 stderr F " + text + "\n"
 	})
 	run("parts", func(i int) string { return cri("stdout", "FP"[i%2:i%2+1], text) })
-	run("not ASCII", func(i int) string { return cri("stdout", "F", text+"é\xff") })
+	run("not ASCII", func(int) string { return cri("stdout", "F", text+"é\xff") })
 }
 
 // BenchmarkReadCompressed is the way of a line from a rotated file that the node has

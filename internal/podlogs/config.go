@@ -66,8 +66,8 @@ func (c PodConfig) Validate() error {
 	if c.MetadataTimeout < 0 {
 		ps.Add("metadata_timeout", "must not be negative, is %s", c.MetadataTimeout)
 	}
-	if min := config.Duration(100 * time.Millisecond); c.ScanInterval < min {
-		ps.Add("scan_interval", "must be at least %s, is %s", min, c.ScanInterval)
+	if least := config.Duration(100 * time.Millisecond); c.ScanInterval < least {
+		ps.Add("scan_interval", "must be at least %s, is %s", least, c.ScanInterval)
 	}
 	return ps.Err()
 }

@@ -89,8 +89,8 @@ func (p *parser) time(s []byte) (ns int64, ok bool) {
 		}
 		p.date, p.day = string(s[:10]), t.Unix()
 	}
-	hour, min, sec := two(s[11:]), two(s[14:]), two(s[17:])
-	if hour > 23 || min > 59 || sec > 59 {
+	hour, minute, sec := two(s[11:]), two(s[14:]), two(s[17:])
+	if hour > 23 || minute > 59 || sec > 59 {
 		return slowTime(s)
 	}
 	frac, i := int64(0), 19
@@ -104,7 +104,7 @@ func (p *parser) time(s []byte) (ns int64, ok bool) {
 		}
 		frac *= scale
 	}
-	ns = (p.day+int64(hour*3600+min*60+sec))*1e9 + frac
+	ns = (p.day+int64(hour*3600+minute*60+sec))*1e9 + frac
 	zone := s[i:]
 	if len(zone) == 1 && zone[0] == 'Z' {
 		return ns, true

@@ -92,7 +92,7 @@ func FuzzLines(f *testing.F) {
 	f.Add([]byte("oPa\noPb\xc3\noF\xa9\nx\n\x00\x00oFq\n"), uint8(9))
 	f.Fuzz(func(t *testing.T, script []byte, step uint8) {
 		var content []byte
-		for _, l := range bytes.Split(script, []byte("\n")) {
+		for l := range bytes.SplitSeq(script, []byte("\n")) {
 			content = append(content, expand(l)...)
 		}
 		want := plainJoin(content)
@@ -132,7 +132,7 @@ func expand(l []byte) []byte {
 func plainJoin(content []byte) []string {
 	var out []string
 	open := map[bool]string{}
-	for _, l := range bytes.Split(bytes.TrimSuffix(content, []byte("\n")), []byte("\n")) {
+	for l := range bytes.SplitSeq(bytes.TrimSuffix(content, []byte("\n")), []byte("\n")) {
 		var p parser
 		rec, problem := p.cri(bytes.TrimLeft(l, "\x00"))
 		switch {

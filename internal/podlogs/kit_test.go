@@ -143,6 +143,7 @@ type rig struct {
 }
 
 func newRig(t *testing.T) *rig {
+	t.Helper()
 	dir := t.TempDir()
 	r := &rig{t: t, root: filepath.Join(dir, "pods"), positions: filepath.Join(dir, "data", "loki.json"), sink: newLedger()}
 	if err := os.Mkdir(r.root, 0o755); err != nil {
@@ -157,6 +158,7 @@ func newRig(t *testing.T) *rig {
 }
 
 func testLogger(t *testing.T) *slog.Logger {
+	t.Helper()
 	return slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
 }
 

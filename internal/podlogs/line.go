@@ -2,6 +2,7 @@ package podlogs
 
 import (
 	"bytes"
+	"slices"
 	"unicode/utf8"
 
 	"github.com/ingot-telemetry/ingot/internal/model"
@@ -188,7 +189,7 @@ func (r *reader) emit(t int64, text []byte, valid, cut bool) {
 	}
 	if cut {
 		r.count.cut++
-		text = append(text[:len(text):len(text)], cutMarker...)
+		text = append(slices.Clip(text), cutMarker...)
 	}
 	r.entries = append(r.entries, model.Entry{T: t, Line: text})
 }

@@ -103,8 +103,8 @@ func (p *Positions) load() {
 			}
 		default:
 			// It is put aside, or the next write would make it the backup.
-			if err := os.Rename(p.path, p.path+".bad"); err != nil {
-				p.log.Warn("positions could not be put aside", "path", p.path, "err", err)
+			if renameErr := os.Rename(p.path, p.path+".bad"); renameErr != nil {
+				p.log.Warn("positions could not be put aside", "path", p.path, "err", renameErr)
 			}
 			if recs = p.loadBackup(err); recs == nil {
 				p.m.positionRecoveries.WithLabelValues(p.endpoint, "from_beginning").Inc()
@@ -194,10 +194,10 @@ func (p *Positions) restart(old *position) *position {
 }
 
 // fingerprint notes the first bytes of an open file.
-func (p *Positions) fingerprint(pos *position, print fingerprint) {
+func (p *Positions) fingerprint(pos *position, head fingerprint) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	pos.print = print
+	pos.print = head
 }
 
 // unprinted tells whether nothing is known of the first bytes of a file.
@@ -208,11 +208,11 @@ func (p *Positions) unprinted(pos *position) bool {
 }
 
 // firstFingerprint notes the first bytes of an open file unless a reader was faster.
-func (p *Positions) firstFingerprint(pos *position, print fingerprint) {
+func (p *Positions) firstFingerprint(pos *position, head fingerprint) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if pos.print.n == 0 {
-		pos.print = print
+		pos.print = head
 	}
 }
 

@@ -80,8 +80,7 @@ func (s *scanner) run(ctx context.Context) {
 				hotUntil = now.Add(interval)
 				timer.Reset(0)
 			}
-		case <-errs:
-			// Events were lost, which the next scan makes up for.
+		case <-errs: //nolint:errcheck // Events were lost, which the next scan makes up for.
 		case <-ctx.Done():
 			return
 		case <-timer.C:
@@ -208,7 +207,7 @@ func (s *scanner) open(config int, d *dir, h *handle, name string) *tail {
 		s.refuseFile(d, h, name, err)
 		return nil
 	}
-	if fi, err := root.Lstat(name); err == nil && fi.Mode().IsRegular() {
+	if fi, missing := root.Lstat(name); missing == nil && fi.Mode().IsRegular() {
 		if t := s.c.claim(idOf(fi)); t != nil {
 			s.known(config, d, h, t, name)
 			return nil

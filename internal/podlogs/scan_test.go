@@ -130,7 +130,11 @@ func asNobody(t *testing.T, f func()) {
 	if _, _, errno := syscall.RawSyscall(syscall.SYS_SETFSUID, nobody, 0, 0); errno != 0 {
 		t.Skipf("set the user of file accesses: %v", errno)
 	}
-	defer syscall.RawSyscall(syscall.SYS_SETFSUID, 0, 0, 0)
+	defer func() {
+		if _, _, errno := syscall.RawSyscall(syscall.SYS_SETFSUID, 0, 0, 0); errno != 0 {
+			t.Errorf("set the user of file accesses back: %v", errno)
+		}
+	}()
 	f()
 }
 
