@@ -1,7 +1,7 @@
 package loki
 
 import (
-	"math/bits"
+	"encoding/binary"
 	"strings"
 
 	"github.com/ingot-telemetry/ingot/internal/model"
@@ -92,7 +92,7 @@ func (b *body) append(e *model.Entry) {
 		b.buf = append(b.buf, 1<<3|2, 0, 0, 0, 0)
 		b.start = len(b.buf)
 		b.buf = append(b.buf, 1<<3|2)
-		b.buf = appendUvarint(b.buf, uint64(len(b.text)))
+		b.buf = binary.AppendUvarint(b.buf, uint64(len(b.text)))
 		b.buf = append(b.buf, b.text...)
 	}
 	sec, nanos := e.T/1e9, e.T%1e9
@@ -101,25 +101,25 @@ func (b *body) append(e *model.Entry) {
 	}
 	stamp := 0
 	if sec != 0 {
-		stamp += 1 + uvarintLen(uint64(sec))
+		stamp += 1 + model.UvarintLen(uint64(sec))
 	}
 	if nanos != 0 {
-		stamp += 1 + uvarintLen(uint64(nanos))
+		stamp += 1 + model.UvarintLen(uint64(nanos))
 	}
-	size := 2 + stamp + 1 + uvarintLen(uint64(len(e.Line))) + len(e.Line) + len(b.meta)
+	size := 2 + stamp + 1 + model.UvarintLen(uint64(len(e.Line))) + len(e.Line) + len(b.meta)
 	buf := append(b.buf, 2<<3|2)
-	buf = appendUvarint(buf, uint64(size))
+	buf = binary.AppendUvarint(buf, uint64(size))
 	buf = append(buf, 1<<3|2, byte(stamp))
 	if sec != 0 {
 		buf = append(buf, 1<<3|0)
-		buf = appendUvarint(buf, uint64(sec))
+		buf = binary.AppendUvarint(buf, uint64(sec))
 	}
 	if nanos != 0 {
 		buf = append(buf, 2<<3|0)
-		buf = appendUvarint(buf, uint64(nanos))
+		buf = binary.AppendUvarint(buf, uint64(nanos))
 	}
 	buf = append(buf, 2<<3|2)
-	buf = appendUvarint(buf, uint64(len(e.Line)))
+	buf = binary.AppendUvarint(buf, uint64(len(e.Line)))
 	buf = append(buf, e.Line...)
 	b.buf = append(buf, b.meta...)
 	b.items++
@@ -161,13 +161,3 @@ func (b *body) finish() []byte {
 func (b *body) reset() {
 	b.buf, b.items = b.buf[:0], 0
 }
-
-func appendUvarint(dst []byte, v uint64) []byte {
-	for v >= 0x80 {
-		dst = append(dst, byte(v)|0x80)
-		v >>= 7
-	}
-	return append(dst, byte(v))
-}
-
-func uvarintLen(v uint64) int { return (bits.Len64(v|1) + 6) / 7 }

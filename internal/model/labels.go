@@ -1,6 +1,8 @@
 package model
 
 import (
+	"encoding/binary"
+	"math/bits"
 	"sort"
 	"strconv"
 	"strings"
@@ -35,14 +37,14 @@ func NewLabels(ls ...Label) Labels {
 }
 
 // AppendLabel appends one label in wire form. The caller appends in order of name.
-func AppendLabel(dst []byte, name, value string) []byte {
+func AppendLabel[V string | []byte](dst []byte, name string, value V) []byte {
 	dst = append(dst, 0x0a)
-	dst = appendUvarint(dst, uint64(2+uvarintLen(len(name))+len(name)+uvarintLen(len(value))+len(value)))
+	dst = binary.AppendUvarint(dst, uint64(2+UvarintLen(uint64(len(name)))+len(name)+UvarintLen(uint64(len(value)))+len(value)))
 	dst = append(dst, 0x0a)
-	dst = appendUvarint(dst, uint64(len(name)))
+	dst = binary.AppendUvarint(dst, uint64(len(name)))
 	dst = append(dst, name...)
 	dst = append(dst, 0x12)
-	dst = appendUvarint(dst, uint64(len(value)))
+	dst = binary.AppendUvarint(dst, uint64(len(value)))
 	return append(dst, value...)
 }
 
@@ -129,22 +131,8 @@ func (l Labels) String() string {
 	return b.String()
 }
 
-func appendUvarint(dst []byte, v uint64) []byte {
-	for v >= 0x80 {
-		dst = append(dst, byte(v)|0x80)
-		v >>= 7
-	}
-	return append(dst, byte(v))
-}
-
-func uvarintLen(v int) int {
-	n := 1
-	for v >= 0x80 {
-		v >>= 7
-		n++
-	}
-	return n
-}
+// UvarintLen returns how many bytes binary.AppendUvarint writes for v.
+func UvarintLen(v uint64) int { return (bits.Len64(v|1) + 6) / 7 }
 
 // uvarint reads a length that AppendLabel wrote, so it is always whole and in range.
 func uvarint(s string) (v, n int) {

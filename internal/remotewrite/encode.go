@@ -31,12 +31,12 @@ func appendSample(dst []byte, s model.Sample, external model.Labels) []byte {
 	start := len(dst)
 	dst = s.Labels.AppendWith(dst, external)
 	stamp := uint64(s.T)
-	dst = append(dst, tagSample, byte(1+8+1+uvarintLen(stamp)), tagValue)
+	dst = append(dst, tagSample, byte(1+8+1+model.UvarintLen(stamp)), tagValue)
 	dst = binary.LittleEndian.AppendUint64(dst, math.Float64bits(s.V)) // Keeps the bits of a stale marker.
 	dst = append(dst, tagTimestamp)
 	dst = binary.AppendUvarint(dst, stamp)
 	size := uint64(len(dst) - start)
-	if width := uvarintLen(size); width > free {
+	if width := model.UvarintLen(size); width > free {
 		dst = append(dst, make([]byte, width-free)...)
 		copy(dst[start+width-free:], dst[start:])
 	} else if width < free {
@@ -45,12 +45,4 @@ func appendSample(dst []byte, s model.Sample, external model.Labels) []byte {
 	}
 	binary.PutUvarint(dst[start-free:], size)
 	return dst
-}
-
-func uvarintLen(v uint64) int {
-	n := 1
-	for ; v >= 0x80; v >>= 7 {
-		n++
-	}
-	return n
 }

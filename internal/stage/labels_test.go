@@ -92,7 +92,7 @@ func TestEachLineStartsWithItsOwnLabels(t *testing.T) {
 func TestLabelsHaveTheModelsWireForm(t *testing.T) {
 	for _, size := range []int{1, 100, 127, 128, 300, 70_000} {
 		v := strings.Repeat("é", size)
-		got := string(appendLabel(nil, "name", []byte(v)))
+		got := string(model.AppendLabel(nil, "name", []byte(v)))
 		if want := string(model.AppendLabel(nil, "name", v)); got != want {
 			t.Errorf("a value of %d bytes differs", len(v))
 		}

@@ -121,7 +121,7 @@ func (s *labelSet) render() model.Labels {
 	s.wire = s.wire[:0]
 	for i := range s.list {
 		if len(s.list[i].value) > 0 {
-			s.wire = appendLabel(s.wire, s.list[i].name, s.list[i].value)
+			s.wire = model.AppendLabel(s.wire, s.list[i].name, s.list[i].value)
 		}
 	}
 	if string(s.wire) == string(s.last) {
@@ -140,34 +140,4 @@ func (s *labelSet) render() model.Labels {
 	l := model.Labels(s.wire)
 	s.sets[string(l)], s.last = l, l
 	return l
-}
-
-// appendLabel is model.AppendLabel for a value that is not a string, for which that would
-// have to allocate one.
-func appendLabel(dst []byte, name string, value []byte) []byte {
-	dst = append(dst, 0x0a)
-	dst = appendUvarint(dst, 2+uvarintLen(len(name))+len(name)+uvarintLen(len(value))+len(value))
-	dst = append(dst, 0x0a)
-	dst = appendUvarint(dst, len(name))
-	dst = append(dst, name...)
-	dst = append(dst, 0x12)
-	dst = appendUvarint(dst, len(value))
-	return append(dst, value...)
-}
-
-func appendUvarint(dst []byte, v int) []byte {
-	for v >= 0x80 {
-		dst = append(dst, byte(v)|0x80)
-		v >>= 7
-	}
-	return append(dst, byte(v))
-}
-
-func uvarintLen(v int) int {
-	n := 1
-	for v >= 0x80 {
-		v >>= 7
-		n++
-	}
-	return n
 }
