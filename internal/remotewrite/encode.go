@@ -23,13 +23,13 @@ const (
 
 // appendSample appends one series with one sample to a request. External labels are added
 // where the series does not have them. Beyond dst nothing is allocated.
-func appendSample(dst []byte, s model.Sample, external model.Labels) []byte {
+func appendSample(dst []byte, ls model.Labels, s model.Sample, external model.Labels) []byte {
 	// The length of the series comes before it and takes two bytes for all series but very
 	// small and very large ones, so two are left free; for others the series is moved.
 	const free = 2
 	dst = append(dst, tagTimeSeries, 0, 0)
 	start := len(dst)
-	dst = s.Labels.AppendWith(dst, external)
+	dst = ls.AppendWith(dst, external)
 	stamp := uint64(s.T)
 	dst = append(dst, tagSample, byte(1+8+1+model.UvarintLen(stamp)), tagValue)
 	dst = binary.LittleEndian.AppendUint64(dst, math.Float64bits(s.V)) // Keeps the bits of a stale marker.

@@ -37,7 +37,7 @@ func (s *stream) push(ctx context.Context, b *model.Batch) error {
 	var errs []error
 	for _, sample := range b.Samples {
 		before := len(s.raw)
-		s.raw = appendSample(s.raw, sample, s.External)
+		s.raw = appendSample(s.raw, model.Labels(b.At(sample.Labels)), sample, s.External)
 		if len(s.raw) > int(s.Config.MaxBytes) && s.samples > 0 {
 			// It belongs into the next one.
 			next := bytes.Clone(s.raw[before:])

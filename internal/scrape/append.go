@@ -27,8 +27,7 @@ func newScratch() *scratch { return &scratch{maker: newLabelMaker()} }
 
 // empty drops the batch and its references to label sets.
 func (s *scratch) empty() {
-	clear(s.batch.Samples)
-	s.batch.Samples = s.batch.Samples[:0]
+	s.batch.Reset()
 }
 
 // yield is what one exposition came to, in samples.
@@ -109,7 +108,7 @@ func (l *loop) parse(s *scratch, b []byte, now int64) (y yield, err error) {
 			continue
 		}
 		y.taken++
-		s.batch.Samples = append(s.batch.Samples, model.Sample{Labels: l.table.Labels(row), T: at, V: p.Value()})
+		s.batch.Add(l.table.Labels(row), at, p.Value())
 	}
 	if limit > 0 && offered > limit {
 		return y, fail(reasonSampleLimit, "sample_limit exceeded: the target has %d samples after relabelling, limit is %d", offered, limit)
@@ -147,7 +146,7 @@ func (l *loop) appendStale(s *scratch, failed bool, now int64) int {
 	before := len(s.batch.Samples)
 	marker := math.Float64frombits(value.StaleNaN)
 	mark := func(ls model.Labels) {
-		s.batch.Samples = append(s.batch.Samples, model.Sample{Labels: ls, T: now, V: marker})
+		s.batch.Add(ls, now, marker)
 	}
 	l.table.Stale(failed, mark)
 	for _, ls := range l.inherited(failed) {
@@ -233,7 +232,7 @@ func (l *loop) appendReportsStale(s *scratch, now int64) int {
 func (l *loop) appendReports(s *scratch, now int64, values [8]float64) (n int) {
 	for i, ls := range l.reports {
 		if ls != "" {
-			s.batch.Samples = append(s.batch.Samples, model.Sample{Labels: ls, T: now, V: values[i]})
+			s.batch.Add(ls, now, values[i])
 			n++
 		}
 	}
