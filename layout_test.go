@@ -40,6 +40,7 @@ var imports = map[string]string{
 	"internal/httpclient":     "config",
 	"internal/expfmt":         "model config",
 	"internal/stage":          "model config",
+	"internal/memory":         "config",
 	"internal/config":         "",
 	"internal/model":          "",
 	"test/kit":                "",

@@ -26,6 +26,7 @@ import (
 	"github.com/ingot-telemetry/ingot/internal/httpclient"
 	"github.com/ingot-telemetry/ingot/internal/kube"
 	"github.com/ingot-telemetry/ingot/internal/loki"
+	"github.com/ingot-telemetry/ingot/internal/memory"
 	"github.com/ingot-telemetry/ingot/internal/model"
 	"github.com/ingot-telemetry/ingot/internal/podlogs"
 	"github.com/ingot-telemetry/ingot/internal/remotewrite"
@@ -102,6 +103,7 @@ type program struct {
 	scraping   *scrape.Manager      // nil when the role scrapes nothing
 	collectors []*podlogs.Collector // one for each destination of logs
 	delivering []*delivery.Queue
+	memory     *memory.Guard
 }
 
 // build makes all parts and connects them. Nothing runs and nothing is opened yet.
@@ -112,6 +114,8 @@ func build(o Options) (*program, error) {
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		newBuildInfo(o.Version),
 	)
+	p.memory = memory.New(o.Config.Memory, p.component("memory"), p.reg)
+	p.services = append(p.services, part{"memory", p.memory.Run})
 	queues := delivery.NewMetrics(p.reg)
 	if p.runsLogs() || p.scrapesCluster() {
 		if err := p.connectCluster(); err != nil {

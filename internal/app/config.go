@@ -17,6 +17,7 @@ import (
 	"github.com/ingot-telemetry/ingot/internal/delivery"
 	"github.com/ingot-telemetry/ingot/internal/httpclient"
 	"github.com/ingot-telemetry/ingot/internal/kube"
+	"github.com/ingot-telemetry/ingot/internal/memory"
 	"github.com/ingot-telemetry/ingot/internal/podlogs"
 	"github.com/ingot-telemetry/ingot/internal/scrape"
 )
@@ -47,6 +48,8 @@ type Config struct {
 	FileLogs []podlogs.FileConfig `yaml:"file_logs"`
 	// Data limits what waits on disk while a metrics destination is away.
 	Data delivery.Config `yaml:"data"`
+	// Memory limits what the process uses.
+	Memory memory.Config `yaml:"memory,omitempty"`
 }
 
 // DefaultConfig returns the configuration of an empty file. It collects nothing.
@@ -147,6 +150,7 @@ func (c Config) Validate() error {
 	ps.Merge("pod_logs", c.PodLogs.Validate())
 	c.validateFileLogs(&ps)
 	ps.Merge("data", c.Data.Validate())
+	ps.Merge("memory", c.Memory.Validate())
 	c.validateFlow(&ps)
 	return ps.Err()
 }
