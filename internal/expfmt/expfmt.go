@@ -13,9 +13,15 @@ package expfmt
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"hash/maphash"
 	"io"
 	"unicode/utf8"
+
+	"github.com/prometheus/prometheus/model/histogram"
+
+	"github.com/ingot-telemetry/ingot/internal/model"
 )
 
 // Kind is what an entry of an exposition is.
@@ -30,8 +36,27 @@ const (
 	KindType
 	// KindHelp is a HELP comment: [Parser.Name], [Parser.Help].
 	KindHelp
+	// KindUnit is a UNIT comment: [Parser.Name], [Parser.Unit].
+	KindUnit
 	// KindComment is any other comment.
 	KindComment
+	// KindHistogram is a native histogram: as a sample, with [Parser.Histogram] for the value.
+	KindHistogram
+)
+
+// Format is a format of expositions.
+type Format uint8
+
+// The formats.
+const (
+	// Text004 is the text format 0.0.4.
+	Text004 Format = iota
+	// Text100 is the text format 1.0.0, which is read like 0.0.4.
+	Text100
+	// OpenMetrics100 is OpenMetrics text, 0.0.1 or 1.0.0, which are read alike.
+	OpenMetrics100
+	// Proto is MetricFamily messages of protobuf, each behind its length.
+	Proto
 )
 
 // Type is the metric type that a TYPE comment states.
@@ -44,16 +69,75 @@ const (
 	TypeGauge
 	TypeHistogram
 	TypeSummary
+	TypeGaugeHistogram
+	TypeInfo
+	TypeStateSet
 )
 
-// Parser reads one response. The zero value is empty; [Parser.Reset] gives it bytes. What
-// its methods return points into those bytes and is valid as long as they are.
+// String returns the word that Prometheus uses in metadata; TypeUnknown is unknown.
+func (t Type) String() string {
+	switch t {
+	case TypeCounter:
+		return "counter"
+	case TypeGauge:
+		return "gauge"
+	case TypeHistogram:
+		return "histogram"
+	case TypeSummary:
+		return "summary"
+	case TypeGaugeHistogram:
+		return "gaugehistogram"
+	case TypeInfo:
+		return "info"
+	case TypeStateSet:
+		return "stateset"
+	}
+	return "unknown"
+}
+
+// Hint is the key that is expected next, by its hash under the seed of [Parser.Reset] and its
+// length in bytes. The zero Hint expects nothing.
+type Hint struct {
+	Hash uint64
+	Len  int
+}
+
+// Options say how an exposition is read. The zero value is right for the text format.
+type Options struct {
+	// Created takes the _created lines of OpenMetrics for start timestamps, [Parser.Start].
+	// Without it they are series.
+	Created bool
+	// IgnoreNative reads the classic buckets of protobuf histograms and nothing else of them.
+	IgnoreNative bool
+	// KeepClassic yields the classic buckets of a histogram in addition to the native one,
+	// where it has or is turned into one.
+	KeepClassic bool
+	// ConvertClassic makes native histograms with custom buckets of classic histograms, in
+	// every format.
+	ConvertClassic bool
+}
+
+// Parser reads one exposition. [Parser.Reset] begins one, [Parser.Feed] gives it bytes. What
+// its methods return points into those bytes, or into scratch memory of the Parser, and is
+// valid until Next or Feed.
 type Parser struct {
+	Options Options // Read by Reset.
+
+	format Format
+	seed   maphash.Seed
+	final  bool
+	line   int // Line ends before b.
+
 	b []byte
 	i int // Next byte to read.
 
+	hash   uint64
+	hinted bool
+
 	typ        Type // Of the last TYPE comment.
 	name, help []byte
+	unit       []byte
+	created    int64
 
 	start, end int   // The key of the present sample.
 	parts      []int // Offsets of its name, then of each label's name and value: from, to.
@@ -62,23 +146,55 @@ type Parser struct {
 	hasTime    bool
 }
 
-// Reset makes p read b from its beginning. p does not change b.
-func (p *Parser) Reset(b []byte) {
-	*p = Parser{b: b, parts: p.parts[:0]}
+// ErrMore means that the window ends before the next entry does. The caller moves the unread
+// bytes to the front of its buffer, reads more behind them and calls [Parser.Feed].
+var ErrMore = errors.New("expfmt: the window ends inside an entry")
+
+// Reset begins an exposition of the given format. Keys are hashed with seed.
+func (p *Parser) Reset(f Format, seed maphash.Seed) {
+	*p = Parser{Options: p.Options, format: f, seed: seed, parts: p.parts[:0]}
 }
+
+// Feed gives the window, which begins with the first byte that was not read yet: b[0] is what
+// stood at b[len(b)-Unread()] before. final says that the exposition ends with it. The Parser
+// does not change b.
+func (p *Parser) Feed(b []byte, final bool) {
+	p.line += bytes.Count(p.b[:min(p.i, len(p.b))], []byte{'\n'})
+	p.b, p.i, p.final = b, 0, final
+}
+
+// Unread returns how many bytes at the end of the window were not read yet.
+func (p *Parser) Unread() int { return len(p.b) - min(p.i, len(p.b)) }
+
+// Whole reports whether the exposition is read only when its end was fed: protobuf and
+// converted histograms are. Next returns ErrMore until then.
+func (p *Parser) Whole() bool { return p.format == Proto || p.Options.ConvertClassic }
 
 // Next reads the next entry. It returns io.EOF at the end of the input and an [*Error] at
 // the first byte that the format does not allow; after either it must not be called again.
 //
-// hint is the key that the caller expects next, one that a Parser returned before, or "".
-// It changes nothing but the time taken: a line that begins with it is not lexed again.
-func (p *Parser) Next(hint string) (Kind, error) {
+// h is the key that the caller expects next, one that a Parser with the same seed returned
+// before. It changes nothing but the time taken: a line that begins with it is not lexed again.
+func (p *Parser) Next(h Hint) (Kind, error) {
+	from := p.i
+	if !p.final {
+		// TODO: streaming.
+		return KindNone, ErrMore
+	}
+	kind, err := p.next(h)
+	if err != nil && p.i > from && errors.Is(err, ErrMore) {
+		p.i = from
+	}
+	return kind, err
+}
+
+func (p *Parser) next(h Hint) (Kind, error) {
 	for {
 		p.skipBlanks()
 		if p.i >= len(p.b) {
 			return KindNone, io.EOF
 		}
-		if hint != "" && p.matches(hint) {
+		if h.Len > 0 && p.matches(h) {
 			return p.suffix()
 		}
 		switch c := p.b[p.i]; {
@@ -94,6 +210,8 @@ func (p *Parser) Next(hint string) (Kind, error) {
 				return KindNone, err
 			}
 			p.end = p.i
+			p.hinted = false
+			p.hash = maphash.Bytes(p.seed, p.b[p.start:p.end])
 			p.skipBlanks()
 			return p.suffix()
 		default:
@@ -107,7 +225,10 @@ func (p *Parser) Next(hint string) (Kind, error) {
 func (p *Parser) Key() []byte { return p.b[p.start:p.end] }
 
 // Hinted reports whether the present sample has the key that was the hint of Next.
-func (p *Parser) Hinted() bool { return len(p.parts) == 0 }
+func (p *Parser) Hinted() bool { return p.hinted }
+
+// Hash returns the hash of Key under the seed of Reset.
+func (p *Parser) Hash() uint64 { return p.hash }
 
 // Value returns the value of the present sample. Any NaN is the one NaN that does not mean
 // staleness.
@@ -121,17 +242,39 @@ func (p *Parser) Time() (t int64, ok bool) { return p.time, p.hasTime }
 // Prometheus, it decides how le and quantile are written.
 func (p *Parser) Type() Type { return p.typ }
 
-// Name returns the metric name of the present TYPE or HELP comment, without quotes.
+// Name returns the metric name of the present TYPE, HELP or UNIT, without quotes.
 func (p *Parser) Name() []byte { return p.name }
 
-// Help returns the text of the present HELP comment with its escapes.
+// Help returns the text of the present HELP, with its escapes resolved.
 func (p *Parser) Help() []byte { return p.help }
+
+// Unit returns what the present UNIT states.
+func (p *Parser) Unit() []byte { return p.unit }
+
+// Start returns when the counting of the present sample began, in milliseconds since the Unix
+// epoch, or 0. OpenMetrics has it with Options.Created only.
+func (p *Parser) Start() int64 { return p.created }
+
+// Histogram returns the present native histogram; one of both is nil. They are the caller's.
+func (p *Parser) Histogram() (*histogram.Histogram, *histogram.FloatHistogram) { return nil, nil }
+
+// Exemplar fills e with the next exemplar of the present sample or histogram and reports
+// whether there was one. e.Labels is reused.
+func (p *Parser) Exemplar(e *Exemplar) bool { return false }
+
+// Exemplar is an example of what a sample counted.
+type Exemplar struct {
+	Labels  []model.Label // In the order of the input.
+	Value   float64
+	Time    int64 // Milliseconds since the Unix epoch.
+	HasTime bool
+}
 
 // matches reports whether a sample with exactly the given key begins here, and if so goes
 // to its value.
-func (p *Parser) matches(key string) bool {
-	end := p.i + len(key)
-	if end >= len(p.b) || !isBlank(p.b[end]) || string(p.b[p.i:end]) != key {
+func (p *Parser) matches(h Hint) bool {
+	end := p.i + h.Len
+	if end >= len(p.b) || !isBlank(p.b[end]) || maphash.Bytes(p.seed, p.b[p.i:end]) != h.Hash {
 		return false
 	}
 	v := end + 1
@@ -143,6 +286,7 @@ func (p *Parser) matches(key string) bool {
 	}
 	p.start, p.end, p.i = p.i, end, v
 	p.parts = p.parts[:0]
+	p.hash, p.hinted = h.Hash, true
 	return true
 }
 
@@ -424,7 +568,7 @@ func (p *Parser) expected(what string) error {
 }
 
 func (p *Parser) fail(at int, format string, args ...any) error {
-	line := 1 + bytes.Count(p.b[:min(at, len(p.b))], []byte{'\n'})
+	line := 1 + p.line + bytes.Count(p.b[:min(at, len(p.b))], []byte{'\n'})
 	return &Error{Line: line, Text: fmt.Sprintf(format, args...)}
 }
 

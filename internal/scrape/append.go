@@ -1,6 +1,7 @@
 package scrape
 
 import (
+	"hash/maphash"
 	"io"
 	"math"
 	"time"
@@ -48,9 +49,15 @@ func (l *loop) parse(s *scratch, b []byte, now int64) (y yield, err error) {
 	latest := time.Now().Add(maxAhead).UnixMilli()
 	offered := 0 // What sample_limit counts: kept samples without repetitions.
 	p := &s.parser
-	p.Reset(b)
+	seed := maphash.MakeSeed()
+	p.Reset(expfmt.Text004, seed)
+	p.Feed(b, true)
 	for {
-		kind, err := p.Next(l.table.Hint())
+		var hint expfmt.Hint
+		if key := l.table.Hint(); key != "" {
+			hint = expfmt.Hint{Hash: maphash.String(seed, key), Len: len(key)}
+		}
+		kind, err := p.Next(hint)
 		if err == io.EOF { //nolint:errorlint // Next returns it bare, and this is the hot path.
 			break
 		}

@@ -12,6 +12,7 @@ package scrape
 
 import (
 	"context"
+	"hash/maphash"
 	"log/slog"
 	"net/http"
 	"runtime"
@@ -20,6 +21,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/ingot-telemetry/ingot/internal/discovery"
+	"github.com/ingot-telemetry/ingot/internal/expfmt"
 	"github.com/ingot-telemetry/ingot/internal/model"
 )
 
@@ -119,7 +121,7 @@ func (sh *shared) borrow(ctx context.Context) *scratch {
 // putBack ends the use of a scratch. It keeps no reference into the body or to labels, or
 // what a target once had would stay in memory after the target.
 func (sh *shared) putBack(s *scratch) {
-	s.parser.Reset(nil)
+	s.parser.Reset(expfmt.Text004, maphash.Seed{})
 	s.empty()
 	sh.scratches <- s
 }
