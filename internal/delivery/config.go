@@ -17,6 +17,9 @@ const (
 // minBytes is the smallest useful cap: below it a queue would hold a handful of blocks.
 const minBytes = config.MiB
 
+// mostParallel bounds the requests in flight, each of which holds its block in memory.
+const mostParallel = 128
+
 // Config is the data block: how much a queue keeps on disk, for how long, and when a block
 // gets there. It applies to each destination that has a directory.
 type Config struct {
@@ -31,11 +34,15 @@ type Config struct {
 	// taken in the last flush interval and half a second before. With always every block is on
 	// disk before it is sent. Default behind.
 	Durability string `yaml:"durability"`
+	// MaxParallel is how many requests may be on their way to one destination. One is the
+	// start; more are sent at a time while blocks wait although requests succeed, and fewer
+	// after the destination has failed. Default 8.
+	MaxParallel int `yaml:"max_parallel"`
 }
 
 // DefaultConfig returns the defaults of the data block.
 func DefaultConfig() Config {
-	return Config{MaxBytes: 4 * config.GiB, MaxAge: config.Duration(48 * time.Hour), Durability: Behind}
+	return Config{MaxBytes: 4 * config.GiB, MaxAge: config.Duration(48 * time.Hour), Durability: Behind, MaxParallel: 8}
 }
 
 // Validate returns every problem of the block as [config.Problems].
@@ -49,6 +56,9 @@ func (c Config) Validate() error {
 	}
 	if c.Durability != Behind && c.Durability != Always {
 		ps.Add("durability", "must be behind or always, is %q", c.Durability)
+	}
+	if c.MaxParallel < 1 || c.MaxParallel > mostParallel {
+		ps.Add("max_parallel", "must be from 1 to %d, is %d", mostParallel, c.MaxParallel)
 	}
 	return ps.Err()
 }

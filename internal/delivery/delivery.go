@@ -36,6 +36,12 @@ type Block struct {
 	Items int
 	// Time is when the block was finished. Its age counts from here.
 	Time time.Time
+	// Shard says what must stay in order: blocks of one shard are delivered one at a time in
+	// the order of Put, blocks of different shards at the same time and in any order. A
+	// series must always be in the same shard, over restarts too.
+	Shard uint32
+	// Format is what Endpoint.Codec calls the encoding of Body; 0 without a codec.
+	Format byte
 	// Ack, which may be nil, is called once when the block has been accepted by the
 	// endpoint or dropped and counted; never, if the program stops before. Calls come one at
 	// a time, in the order of Put, and must not call the queue. A queue with a directory
@@ -55,6 +61,9 @@ type Endpoint struct {
 	Header http.Header
 	// Timeout bounds one request from its start to the end of the answer.
 	Timeout time.Duration
+	// Codec knows the formats of the bodies. Without one a body that is too large is dropped
+	// whole, and there is one format.
+	Codec Codec
 }
 
 // Queue delivers blocks to one endpoint. Three kinds of goroutines meet in it: the callers of
@@ -83,8 +92,9 @@ type Queue struct {
 
 	mu        sync.Mutex // guards what follows
 	closed    bool
-	diskReady bool   // the directory has been read, or cannot be
-	nextSeq   uint64 // of the next block, also across restarts
+	diskReady bool               // the directory has been read, or cannot be
+	nextSeq   uint64             // of the next block, also across restarts
+	refused   map[byte]time.Time // when the endpoint has last refused a format
 	mem       []*entry
 	memory    Amount // what mem holds
 	writing   *entry // at the front of mem, or settled meanwhile
