@@ -126,6 +126,16 @@ type JobConfig struct {
 	KeepDroppedTargets uint `yaml:"keep_dropped_targets,omitempty"`
 	// MetricNameValidationScheme is utf8 or legacy. Default utf8.
 	MetricNameValidationScheme model.ValidationScheme `yaml:"metric_name_validation_scheme,omitempty"`
+	// MetricNameEscapingScheme is how targets are asked to escape names: allow-utf-8,
+	// underscores, dots or values. Default allow-utf-8, underscores under
+	// metric_name_validation_scheme legacy.
+	MetricNameEscapingScheme string `yaml:"metric_name_escaping_scheme,omitempty"`
+	// ScrapeNativeHistograms
+	ScrapeNativeHistograms         *bool   `yaml:"scrape_native_histograms,omitempty"`
+	AlwaysScrapeClassicHistograms  *bool   `yaml:"always_scrape_classic_histograms,omitempty"`
+	ConvertClassicHistogramsToNHCB *bool   `yaml:"convert_classic_histograms_to_nhcb,omitempty"`
+	NativeHistogramBucketLimit     uint    `yaml:"native_histogram_bucket_limit,omitempty"`
+	NativeHistogramMinBucketFactor float64 `yaml:"native_histogram_min_bucket_factor,omitempty"`
 	// ExtraScrapeMetrics adds three series a target. Default: scrape.extra_scrape_metrics.
 	ExtraScrapeMetrics *bool `yaml:"extra_scrape_metrics,omitempty"`
 
@@ -192,6 +202,12 @@ func (c JobConfig) WithDefaults(global Config) JobConfig {
 		c.ScrapeProtocols = []string{textProtocol}
 	}
 	setZero(&c.FallbackScrapeProtocol, textProtocol)
+	off := false
+	for _, b := range []**bool{&c.ScrapeNativeHistograms, &c.AlwaysScrapeClassicHistograms, &c.ConvertClassicHistogramsToNHCB} {
+		if *b == nil {
+			*b = &off
+		}
+	}
 	c.RelabelConfigs = withScheme(c.RelabelConfigs, c.MetricNameValidationScheme)
 	c.MetricRelabelConfigs = withScheme(c.MetricRelabelConfigs, c.MetricNameValidationScheme)
 	return c

@@ -2,6 +2,7 @@ package scrape
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -28,7 +29,104 @@ const (
 // fetcher sends scrape requests and reads responses within limits. It is shared by all loops.
 type fetcher struct {
 	userAgent string
+	buffers   *buffers
 	unzip     sync.Pool // of *gzip.Reader
+}
+
+// newFetcher returns a fetcher for all targets of a manager. max bounds the bytes of all
+// responses being read, 0 is no limit.
+func newFetcher(cfg Config, version string) *fetcher {
+	return &fetcher{userAgent: "Ingot/" + version, buffers: newBuffers(int(cfg.MaxBodiesInFlight))}
+}
+
+// request is what a target is asked with, and what is remembered of its answers. A target
+// has one, made once; scrapes of a target do not overlap.
+type request struct {
+	cfg     *JobConfig
+	timeout time.Duration
+	http    *http.Request
+
+	redirects   bool // The target has redirected, so that net/http's client is needed.
+	contentType string
+	format      format // Of contentType.
+	last        int    // Bytes of the last answer that was read to its end.
+}
+
+// newRequest returns the request of a target.
+func (f *fetcher) newRequest(t *target, cfg *JobConfig) (*request, error) {
+	req, err := http.NewRequestWithContext(context.Background(), http.MethodGet, t.url, http.NoBody)
+	if err != nil {
+		return nil, fail(reasonNetwork, "build the request: %w", withoutURL(err))
+	}
+	req.Header.Set("Accept", acceptHeader(cfg))
+	req.Header.Set("Accept-Encoding", encodingFor(cfg, req.URL.Hostname()))
+	req.Header.Set("User-Agent", f.userAgent)
+	req.Header.Set("X-Prometheus-Scrape-Timeout-Seconds", strconv.FormatFloat(t.timeout.Seconds(), 'f', -1, 64))
+	return &request{cfg: cfg, timeout: t.timeout, http: req, format: formatOf("", cfg.FallbackScrapeProtocol)}, nil
+}
+
+// open sends the request, reads the header of the answer and returns how the body is to be
+// read. The scrape timeout runs from here to the end of the body. See [response] for what
+// comes next, and for the errors.
+func (f *fetcher) open(ctx context.Context, client *http.Client, ask *request, r *response) (format, error) {
+	*r = response{from: f, ask: ask}
+	r.timed, r.cancel = context.WithTimeout(ctx, ask.timeout)
+	resp, err := ask.send(r.timed, client)
+	if err != nil {
+		return 0, r.timeout(err)
+	}
+	r.body = resp.Body
+	if resp.StatusCode != http.StatusOK {
+		return 0, fail(reasonStatus, "server returned HTTP status %s", resp.Status)
+	}
+	if err := checkHeaderSize(resp.Header); err != nil {
+		return 0, err
+	}
+	if limit := int64(ask.cfg.BodySizeLimit); limit > 0 && resp.ContentLength > limit {
+		return 0, bodyTooLarge(ask.cfg)
+	}
+	if err := r.decode(resp.Header.Get("Content-Encoding")); err != nil {
+		return 0, err
+	}
+	if ct := resp.Header.Get("Content-Type"); ct != ask.contentType {
+		ask.contentType, ask.format = ct, formatOf(ct, ask.cfg.FallbackScrapeProtocol)
+	}
+	r.whole = ask.format == formatProto || *ask.cfg.ConvertClassicHistogramsToNHCB
+	return ask.format, nil
+}
+
+// send sends the request. It goes around http.Client, which copies the header of each
+// request in case there is a redirect, until the target sends one.
+func (q *request) send(ctx context.Context, client *http.Client) (*http.Response, error) {
+	req := q.http.WithContext(ctx)
+	if !q.redirects && client.Transport != nil {
+		resp, err := client.Transport.RoundTrip(req)
+		if err != nil {
+			return nil, explained(err)
+		}
+		if resp.StatusCode/100 != 3 || resp.Header.Get("Location") == "" {
+			return resp, nil
+		}
+		resp.Body.Close()
+		q.redirects = true
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		if resp != nil { // Only when following redirects ended.
+			return nil, fail(reasonRedirect, "follow redirects: %w", withoutURL(err))
+		}
+		return nil, withoutURL(err)
+	}
+	return resp, nil
+}
+
+// explained gives the error of an HTTPS request to an HTTP server the words that
+// http.Client has for it.
+func explained(err error) error {
+	if e, ok := errors.AsType[tls.RecordHeaderError](err); ok && string(e.RecordHeader[:]) == "HTTP/" {
+		return http.ErrSchemeMismatch
+	}
+	return err
 }
 
 // request returns the request of a target; it is built once and sent with the context of
@@ -144,6 +242,20 @@ func (c *countingReader) Read(p []byte) (int, error) {
 // checkHeader refuses headers that are too large and formats that Ingot does not read. An
 // absent, unknown or unreadable content type is taken for text: the parser will tell.
 func checkHeader(h http.Header) error {
+	if err := checkHeaderSize(h); err != nil {
+		return err
+	}
+	switch mediaType, _, _ := mime.ParseMediaType(h.Get("Content-Type")); mediaType {
+	case "application/openmetrics-text":
+		return fail(reasonContentType, "target answers in OpenMetrics although text/plain;version=0.0.4 was asked for, and Ingot reads the text format only")
+	case "application/vnd.google.protobuf":
+		return fail(reasonContentType, "target answers in protobuf although text/plain;version=0.0.4 was asked for, and Ingot reads the text format only")
+	}
+	return nil
+}
+
+// checkHeaderSize refuses headers that are too large.
+func checkHeaderSize(h http.Header) error {
 	size := 0
 	for name, values := range h {
 		for _, v := range values {
@@ -152,12 +264,6 @@ func checkHeader(h http.Header) error {
 	}
 	if size > maxHeaderBytes {
 		return fail(reasonHeaders, "response headers have %d bytes, limit is %d", size, maxHeaderBytes)
-	}
-	switch mediaType, _, _ := mime.ParseMediaType(h.Get("Content-Type")); mediaType {
-	case "application/openmetrics-text":
-		return fail(reasonContentType, "target answers in OpenMetrics although text/plain;version=0.0.4 was asked for, and Ingot reads the text format only")
-	case "application/vnd.google.protobuf":
-		return fail(reasonContentType, "target answers in protobuf although text/plain;version=0.0.4 was asked for, and Ingot reads the text format only")
 	}
 	return nil
 }
@@ -277,9 +383,4 @@ func (b *body) read(r io.Reader, limit int, size int64, check func() error, cfg 
 			return fmt.Errorf("read the response: %w", err)
 		}
 	}
-}
-
-// timeoutError puts a timeout into words.
-func timeoutError(timeout time.Duration, read int) error {
-	return fail(reasonTimeout, "no whole answer within the scrape timeout of %s (%d bytes read)", timeout, read)
 }
