@@ -25,20 +25,31 @@ import (
 	"github.com/ingot-telemetry/ingot/internal/scrape"
 )
 
-// first keeps the first batch, as text.
+// first keeps what the first transaction commits, as text.
 type first struct {
 	once sync.Once
 	got  chan string
 }
 
-func (f *first) Push(b *model.Batch) error {
-	var text strings.Builder
+func (f *first) Appender(uint64) model.Appender { return &transaction{to: f} }
+
+type transaction struct {
+	to   *first
+	text strings.Builder
+}
+
+func (x *transaction) Append(b *model.Batch) {
 	for _, s := range b.Samples {
-		fmt.Fprintf(&text, "%s %v\n", s.Labels, s.V)
+		fmt.Fprintf(&x.text, "%s %v\n", model.Labels(b.At(s.Labels)), s.V)
 	}
-	f.once.Do(func() { f.got <- text.String() })
+}
+
+func (x *transaction) Commit() error {
+	x.to.once.Do(func() { x.to.got <- x.text.String() })
 	return nil
 }
+
+func (x *transaction) Rollback() {}
 
 // scrapeOnce runs the jobs of cfg against a kubelet that serves text on every path, and
 // returns what the first scrape yields.
@@ -74,7 +85,7 @@ func scrapeOnce(t *testing.T, cfg Config, kubelet http.Handler) string {
 		defer client.CloseIdleConnections()
 	}
 	sink := &first{got: make(chan string, 1)}
-	m := scrape.New(scrape.DefaultConfig(), slog.New(slog.DiscardHandler), prometheus.NewRegistry(), sink, "test", jobs)
+	m := scrape.New(scrape.DefaultConfig(), slog.New(slog.DiscardHandler), prometheus.NewRegistry(), sink, scrape.Options{Version: "test"}, jobs)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- m.Run(ctx) }()

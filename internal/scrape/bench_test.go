@@ -13,10 +13,10 @@ import (
 // discard takes everything and keeps nothing.
 type discard struct{ samples int }
 
-func (d *discard) Push(b *model.Batch) error {
-	d.samples += len(b.Samples)
-	return nil
-}
+func (d *discard) Appender(uint64) model.Appender { return d }
+func (d *discard) Append(b *model.Batch)          { d.samples += len(b.Samples) }
+func (d *discard) Commit() error                  { return nil }
+func (d *discard) Rollback()                      {}
 
 // exposition writes n samples in the manner of a node exporter, of cAdvisor (long labels,
 // timestamps) or of an application with histograms.

@@ -35,7 +35,7 @@ func newSingle(t testing.TB, cfg Config, job, address string) *single {
 	j.Client = client
 	t.Cleanup(client.CloseIdleConnections)
 	r := &running{ledger: &ledger{}, reg: prometheus.NewPedanticRegistry()}
-	r.Manager = New(cfg, slog.New(slog.DiscardHandler), r.reg, r.ledger, "1.2.3", []Job{j})
+	r.Manager = New(cfg, slog.New(slog.DiscardHandler), r.reg, r.ledger, Options{Version: "1.2.3"}, []Job{j})
 	p := r.pools[0]
 	tgt, err := newTarget(labels.NewBuilder(labels.EmptyLabels()), p.cfg, labels.FromStrings("__address__", address))
 	if err != nil {

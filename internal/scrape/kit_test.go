@@ -27,37 +27,122 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+// sample is one sample as the ledger keeps it.
+type sample struct {
+	Labels    model.Labels
+	T, Start  int64
+	V         float64
+	Histogram string
+	Family    model.Metadata
+	Exemplars []exemplar
+}
+
+type exemplar struct {
+	Labels model.Labels
+	T      int64
+	V      float64
+}
+
 // ledger is a sink that keeps everything, and refuses what a receiver without an
 // out-of-order window would refuse.
 type ledger struct {
 	mu      sync.Mutex
-	batches [][]model.Sample
+	batches [][]sample
 	newest  map[model.Labels]int64
+	keys    map[uint64]int // Transactions by key.
+	open    int            // Transactions that are neither committed nor rolled back.
+	rolled  int            // Transactions that were rolled back.
+	chunks  int            // Batches that were appended.
+	largest int            // Samples of the largest one of them.
 	wrong   []string
 	refuse  error
 }
 
-func (l *ledger) Push(b *model.Batch) error {
+// Appender implements Sink.
+func (l *ledger) Appender(key uint64) model.Appender {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.keys == nil {
+		l.keys = make(map[uint64]int)
+	}
+	l.keys[key]++
+	l.open++
+	return &transaction{to: l}
+}
+
+// transaction collects what one scrape yields.
+type transaction struct {
+	to   *ledger
+	all  []sample
+	done bool
+}
+
+// Append implements model.Appender.
+func (x *transaction) Append(b *model.Batch) {
+	x.to.mu.Lock()
+	x.to.chunks++
+	x.to.largest = max(x.to.largest, len(b.Samples))
+	x.to.mu.Unlock()
+	if x.done {
+		panic("Append after the end")
+	}
+	rest := b.Exemplars
+	for i, s := range b.Samples {
+		one := sample{Labels: model.Labels(b.At(s.Labels)), T: s.T, Start: s.Start, V: s.V, Histogram: string(b.At(s.Histogram))}
+		if s.Family > 0 {
+			one.Family = b.Metadata[s.Family-1]
+		}
+		for len(rest) > 0 && int(rest[0].Sample) == i {
+			one.Exemplars = append(one.Exemplars, exemplar{Labels: model.Labels(b.At(rest[0].Labels)), T: rest[0].T, V: rest[0].V})
+			rest = rest[1:]
+		}
+		x.all = append(x.all, one)
+	}
+	if len(rest) > 0 {
+		panic("an exemplar belongs to no sample, or they are not sorted")
+	}
+}
+
+// Commit implements model.Appender.
+func (x *transaction) Commit() error {
+	l := x.to
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	x.end()
 	if l.refuse != nil {
 		return l.refuse
 	}
 	if l.newest == nil {
 		l.newest = make(map[model.Labels]int64)
 	}
-	for _, s := range b.Samples {
+	for _, s := range x.all {
 		if last, ok := l.newest[s.Labels]; ok && s.T <= last {
 			l.wrong = append(l.wrong, fmt.Sprintf("%s at %d after %d", s.Labels, s.T, last))
 		}
 		l.newest[s.Labels] = s.T
 	}
-	l.batches = append(l.batches, slices.Clone(b.Samples))
+	l.batches = append(l.batches, x.all)
 	return nil
 }
 
-// take returns the batches since the last call.
-func (l *ledger) take() [][]model.Sample {
+// Rollback implements model.Appender.
+func (x *transaction) Rollback() {
+	x.to.mu.Lock()
+	defer x.to.mu.Unlock()
+	x.end()
+	x.to.rolled++
+}
+
+func (x *transaction) end() {
+	if x.done {
+		panic("transaction ended twice")
+	}
+	x.done = true
+	x.to.open--
+}
+
+// take returns what was committed since the last call, one slice a transaction.
+func (l *ledger) take() [][]sample {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	all := l.batches
@@ -71,7 +156,8 @@ func (l *ledger) setRefuse(err error) {
 	l.refuse = err
 }
 
-// checkOrder fails the test when a series did not increase in time.
+// checkOrder fails the test when a series did not increase in time, or a transaction was
+// left open.
 func (l *ledger) checkOrder(t *testing.T) {
 	t.Helper()
 	l.mu.Lock()
@@ -79,11 +165,14 @@ func (l *ledger) checkOrder(t *testing.T) {
 	if len(l.wrong) > 0 {
 		t.Errorf("%d samples out of order, such as %s", len(l.wrong), l.wrong[0])
 	}
+	if l.open != 0 {
+		t.Errorf("%d transactions are neither committed nor rolled back", l.open)
+	}
 }
 
 // brief writes a batch as a sorted list of name{labels but job and instance} value, with
 // scrape_duration_seconds left out and times left out.
-func brief(batch []model.Sample) string {
+func brief(batch []sample) string {
 	var all []string
 	for _, s := range batch {
 		name := s.Labels.Get("__name__")
@@ -211,7 +300,7 @@ type running struct {
 func run(t testing.TB, cfg Config, jobs ...Job) *running {
 	t.Helper()
 	r := &running{ledger: &ledger{}, reg: prometheus.NewPedanticRegistry()}
-	r.Manager = New(cfg, slog.New(slog.DiscardHandler), r.reg, r.ledger, "1.2.3", jobs)
+	r.Manager = New(cfg, slog.New(slog.DiscardHandler), r.reg, r.ledger, Options{Version: "1.2.3"}, jobs)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- r.Run(ctx) }()

@@ -219,7 +219,9 @@ func (l *loop) endSeries(ctx context.Context, missed time.Time) {
 	l.table.Begin(now)
 	stale := l.appendStale(s, true, now)
 	stale += l.appendReportsStale(s, now)
-	if err = l.pool.shared.sink.Push(&s.batch); err != nil {
+	out := l.pool.shared.sink.Appender(l.target.key)
+	out.Append(&s.batch)
+	if err = out.Commit(); err != nil {
 		l.pool.metrics.refused.Inc()
 		l.log.Warn("marking the series of a target stale failed", "err", err)
 		return
@@ -312,7 +314,9 @@ func (l *loop) settle(s *scratch, body *body, err error, now int64, start time.T
 	added := l.table.Added()
 	stale := l.appendStale(s, ended, now)
 	reports := l.appendReport(s, report{up: err == nil, duration: time.Since(start), yield: y, added: added, bytes: size}, now)
-	pushErr := l.pool.shared.sink.Push(&s.batch)
+	out := l.pool.shared.sink.Appender(l.target.key)
+	out.Append(&s.batch)
+	pushErr := out.Commit()
 	switch {
 	case pushErr != nil:
 		l.table.Abort()

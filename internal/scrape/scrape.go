@@ -1,6 +1,6 @@
 // Package scrape turns jobs into batches of samples: it relabels what discovery finds,
 // runs one loop for each target, fetches and parses the exposition, and hands what one
-// scrape yields to a [Sink] in one call.
+// scrape yields to a [Sink] in one transaction.
 //
 // Data passes discovery -> pool (relabelling, one loop a target) -> loop -> fetch -> expfmt
 // -> [Table] (a label set is built once a series and looked up afterwards) -> [Sink]. The
@@ -39,10 +39,24 @@ type Job struct {
 	RelabelReports bool
 }
 
-// Sink takes what one scrape yields. In the program this is *remotewrite.Writer. Push may
-// not keep b after it returns and must not block on a backend.
+// Sink takes what scrapes yield. In the program this is *remotewrite.Writer.
 type Sink interface {
-	Push(b *model.Batch) error
+	// Appender begins a transaction for one scrape of a target. The key tells targets apart;
+	// equal labels on samples mean equal keys, also after a restart, so that a sink which keeps
+	// samples of one key in order keeps those of each series in order.
+	Appender(key uint64) model.Appender
+}
+
+// Options is what jobs have in common beyond their configuration.
+type Options struct {
+	// Version is the program's, for the User-Agent.
+	Version string
+	// External is added to the labels of every series that does not have them, behind all
+	// relabelling: the external labels that all destinations share.
+	External model.Labels
+	// Pressure says how much memory is in use as one of the levels of package memory: from
+	// 2 on no new series are taken, from 3 on targets are not scraped. Nil is 0.
+	Pressure func() int
 }
 
 // Manager runs jobs.
@@ -50,12 +64,11 @@ type Manager struct {
 	pools []*pool
 }
 
-// New returns a manager of the given jobs, which have passed Validate. version is the
-// program's, for the User-Agent.
-func New(cfg Config, log *slog.Logger, reg prometheus.Registerer, sink Sink, version string, jobs []Job) *Manager {
+// New returns a manager of the given jobs, which have passed Validate.
+func New(cfg Config, log *slog.Logger, reg prometheus.Registerer, sink Sink, o Options, jobs []Job) *Manager {
 	m := &Manager{}
 	metrics := newMetrics(reg)
-	sh := newShared(cfg, sink, version)
+	sh := newShared(cfg, sink, o)
 	for _, j := range jobs {
 		m.pools = append(m.pools, newPool(j, sh, metrics.of(j.Config.JobName), log, cfg))
 	}
@@ -94,11 +107,11 @@ type shared struct {
 	scratches chan *scratch
 }
 
-func newShared(cfg Config, sink Sink, version string) *shared {
+func newShared(cfg Config, sink Sink, o Options) *shared {
 	n := runtime.GOMAXPROCS(0)
 	sh := &shared{
 		sink:      sink,
-		fetcher:   &fetcher{userAgent: "Ingot/" + version},
+		fetcher:   &fetcher{userAgent: "Ingot/" + o.Version},
 		bodies:    newBodies(n, int(cfg.MaxBodiesInFlight)),
 		scratches: make(chan *scratch, n),
 	}

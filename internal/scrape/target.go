@@ -23,6 +23,8 @@ type target struct {
 	// public is the labels that go onto samples, sorted; publicKey is their wire form.
 	public    []labels.Label
 	publicKey model.Labels
+	// key is a hash of publicKey that stays the same when the program is started again.
+	key uint64
 
 	url      string
 	interval time.Duration
@@ -136,6 +138,9 @@ func (t *target) setLabels(all labels.Labels, params url.Values) error {
 	})
 	u.RawQuery = query.Encode()
 	t.id, t.publicKey, t.url = model.Labels(id), model.Labels(public), u.String()
+	h := fnv.New64a()
+	h.Write(public)
+	t.key = h.Sum64()
 	return err
 }
 
