@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
-	"github.com/prometheus/prometheus/prompb"
 )
 
 // MetricsPath is where a [MetricsReceiver] takes pushes.
@@ -30,10 +29,15 @@ type MetricsConfig struct {
 	MaxBehind time.Duration
 	// MaxAhead is how far a sample may lie in the future. 0 means 10 minutes.
 	MaxAhead time.Duration
+	// Messages are those that are taken; any other is answered with 415. None means
+	// version 1.0 alone.
+	Messages []Message
+	// Histograms takes native histograms; they are refused without it.
+	Histograms bool
 }
 
-// MetricsReceiver is an honest Prometheus remote write 1.0 server in Mimir's place, with an
-// out-of-order window of zero. It refuses with 400 what Mimir refuses and stores the rest of
+// MetricsReceiver is an honest Prometheus remote write server in Mimir's place, of version 1.0
+// and where asked for 2.0, with an out-of-order window of zero. It refuses with 400 what Mimir refuses and stores the rest of
 // the same request; a sample equal to the newest of its series is accepted silently and
 // counted as repeated. Its ledger is the set of (tenant, series, time, value).
 type MetricsReceiver struct {
@@ -46,10 +50,12 @@ type MetricsReceiver struct {
 	refused []RefusedSample
 }
 
-// Sample is one value of a series; T is milliseconds since the Unix epoch.
+// Sample is one value of a series. T is milliseconds since the Unix epoch, Start the time
+// since which a counter counts, 0 when it is not given, as always with version 1.0.
 type Sample struct {
-	T int64
-	V float64
+	T     int64
+	V     float64
+	Start int64
 }
 
 // Same tells whether two samples are bit for bit the same, which NaNs are not by ==.
@@ -72,6 +78,19 @@ type Series struct {
 	Labels   labels.Labels
 	Samples  []Sample
 	Repeated []Sample // accepted again, one element an arrival
+
+	Histograms []Histogram
+	Exemplars  []Exemplar
+	Metadata   Metadata // the last that came with the series, as version 2.0 sends it
+
+	newest int64 // the time of the newest sample or histogram
+}
+
+// Exemplar is one exemplar of a series that was accepted.
+type Exemplar struct {
+	Labels labels.Labels
+	V      float64
+	T      int64
 }
 
 // RefusedSample is one sample that was refused by itself, for its time.
@@ -86,8 +105,9 @@ type RefusedSample struct {
 }
 
 type metricsTenant struct {
-	series map[string]*Series
-	newest int64
+	series   map[string]*Series
+	families map[string]Metadata // of version 1.0
+	newest   int64
 }
 
 // NewMetricsReceiver returns a receiver that is down; see [Server.Up].
@@ -100,6 +120,9 @@ func NewMetricsReceiver(cfg MetricsConfig) *MetricsReceiver {
 	}
 	if cfg.MaxBehind == 0 {
 		cfg.MaxBehind = time.Hour
+	}
+	if len(cfg.Messages) == 0 {
+		cfg.Messages = []Message{Message1}
 	}
 	if cfg.MaxAhead == 0 {
 		cfg.MaxAhead = 10 * time.Minute
@@ -122,71 +145,112 @@ func StartMetrics(tb testing.TB, cfg MetricsConfig) *MetricsReceiver {
 
 // accept stores one request; the first refusal is the answer, as with Mimir.
 func (r *MetricsReceiver) accept(tenant string, h http.Header, body []byte) answer {
+	message, err := MessageOf(h)
+	if err == nil && !slices.Contains(r.cfg.Messages, message) {
+		err = fmt.Errorf("%w: message %s is not taken here", errMediaType, message)
+	}
+	if err != nil {
+		return answer{status: http.StatusUnsupportedMediaType, text: err.Error()}
+	}
 	req, err := DecodeWrite(h, body)
 	if err != nil {
 		return answer{status: http.StatusBadRequest, text: err.Error()}
 	}
-	if size := req.Size(); size > r.cfg.MaxBytes {
+	if req.Size > r.cfg.MaxBytes {
 		return answer{status: http.StatusBadRequest, text: fmt.Sprintf(
-			"the request of %d bytes is over the limit of %d bytes (err-mimir-distributor-max-write-message-size)", size, r.cfg.MaxBytes)}
+			"the request of %d bytes is over the limit of %d bytes (err-mimir-distributor-max-write-message-size)", req.Size, r.cfg.MaxBytes)}
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	t := r.tenants[tenant]
 	if t == nil {
-		t = &metricsTenant{series: make(map[string]*Series), newest: math.MinInt64}
+		t = &metricsTenant{series: make(map[string]*Series), families: make(map[string]Metadata), newest: math.MinInt64}
 		r.tenants[tenant] = t
 	}
 	ans := answer{status: http.StatusOK}
+	if req.Message == Message2 {
+		ans.written = new(Written)
+	}
 	refuse := func(err error) {
 		if ans.status == http.StatusOK {
 			ans.status, ans.text = http.StatusBadRequest, err.Error()
 		}
 	}
-	for i := range req.Timeseries {
-		ts := &req.Timeseries[i]
-		lset, err := CheckSeries(ts, r.cfg.Limits)
+	for _, f := range req.Families {
+		t.families[f.Name] = f.Metadata
+	}
+	for _, ts := range req.Series {
+		lset, err := CheckSeries(ts.Labels, r.cfg.Limits)
 		if err != nil {
 			refuse(err)
 			continue
 		}
-		if len(ts.Histograms) > 0 {
-			refuse(fmt.Errorf("native histograms are not taken here, series: %s", lset))
+		stored, written := r.store(t, tenant, lset, ts, refuse)
+		ans.items += stored
+		if ans.written != nil {
+			ans.written.add(written)
 		}
-		ans.items += r.store(t, tenant, lset, ts.Samples, refuse)
 	}
 	return ans
 }
 
-// store adds the samples of one series and returns how many were new. The caller holds mu.
-func (r *MetricsReceiver) store(t *metricsTenant, tenant string, lset labels.Labels, samples []prompb.Sample, refuse func(error)) int {
+// store adds what came for one series and returns how many samples and histograms were new,
+// and how many of each kind were taken. The caller holds mu.
+func (r *MetricsReceiver) store(t *metricsTenant, tenant string, lset labels.Labels, ts WriteSeries, refuse func(error)) (stored int, written Written) {
 	key := lset.String()
 	s := t.series[key]
-	stored := 0
-	for _, in := range samples {
-		sample := Sample{T: in.Timestamp, V: in.Value}
-		var newest *Sample
-		if s != nil {
-			newest = &s.Samples[len(s.Samples)-1]
-		}
-		switch reason := r.verdict(t, newest, sample); {
-		case reason == "" && newest != nil && newest.T == sample.T:
+	fresh := s == nil
+	if fresh {
+		s = &Series{Tenant: tenant, Labels: lset, newest: math.MinInt64}
+	}
+	deny := func(sample Sample, known bool, reason string) {
+		r.refused = append(r.refused, RefusedSample{Tenant: tenant, Labels: lset, Sample: sample, Reason: reason, Known: known})
+		refuse(fmt.Errorf("the sample at %d has been refused: %s, series: %s", sample.T, reason, key))
+	}
+	for _, sample := range ts.Samples {
+		last := s.last()
+		switch reason := r.verdict(t, s.newest, last != nil && last.Same(sample), sample.T); {
+		case reason != "":
+			deny(sample, s.has(sample), reason)
+		case s.newest == sample.T:
 			s.Repeated = append(s.Repeated, sample)
-		case reason == "":
-			if s == nil {
-				s = &Series{Tenant: tenant, Labels: lset}
-				t.series[key] = s
-			}
-			s.Samples = append(s.Samples, sample)
-			t.newest = max(t.newest, sample.T)
-			stored++
+			written.Samples++
 		default:
-			known := s != nil && s.has(sample)
-			r.refused = append(r.refused, RefusedSample{Tenant: tenant, Labels: lset, Sample: sample, Reason: reason, Known: known})
-			refuse(fmt.Errorf("the sample at %d has been refused: %s, series: %s", sample.T, reason, key))
+			s.Samples = append(s.Samples, sample)
+			s.newest, t.newest = sample.T, max(t.newest, sample.T)
+			stored++
+			written.Samples++
 		}
 	}
-	return stored
+	for _, h := range ts.Histograms {
+		same := len(s.Histograms) > 0 && s.Histograms[len(s.Histograms)-1].Same(h)
+		reason := r.verdict(t, s.newest, same, h.T)
+		if !r.cfg.Histograms {
+			reason = "native histograms are not taken here"
+		} else if err := h.validate(); err != nil {
+			reason = err.Error()
+		}
+		switch {
+		case reason != "":
+			deny(Sample{T: h.T, V: h.Sum()}, same, reason)
+		default:
+			if s.newest != h.T {
+				s.Histograms = append(s.Histograms, h)
+				s.newest, t.newest = h.T, max(t.newest, h.T)
+				stored++
+			}
+			written.Histograms++
+		}
+	}
+	if fresh && stored == 0 {
+		return 0, written
+	}
+	t.series[key] = s
+	if ts.Metadata != (Metadata{}) {
+		s.Metadata = ts.Metadata
+	}
+	written.Exemplars = s.storeExemplars(ts.Exemplars, refuse)
+	return stored, written
 }
 
 // has tells whether the series holds the sample; its samples are in the order of time.
@@ -195,20 +259,28 @@ func (s *Series) has(sample Sample) bool {
 	return found && s.Samples[i].Same(sample)
 }
 
-// verdict returns why a sample is refused for its time, "" when it is accepted: newer than
-// the newest of its series, or equal to it.
-func (r *MetricsReceiver) verdict(t *metricsTenant, newest *Sample, sample Sample) string {
+// verdict returns why a sample or histogram is refused for its time, "" when it is accepted:
+// newer than the newest of its series, or the same as that.
+func (r *MetricsReceiver) verdict(t *metricsTenant, newest int64, same bool, at int64) string {
 	switch {
-	case sample.T > time.Now().Add(r.cfg.MaxAhead).UnixMilli():
+	case at > time.Now().Add(r.cfg.MaxAhead).UnixMilli():
 		return fmt.Sprintf("it lies more than %s in the future (err-mimir-too-far-in-future)", r.cfg.MaxAhead)
-	case newest != nil && newest.Same(sample):
+	case newest == at && same:
 		return ""
-	case newest != nil && newest.T == sample.T:
+	case newest == at:
 		return "the series has another value for this time (err-mimir-sample-duplicate-timestamp)"
-	case newest != nil && newest.T > sample.T:
-		return fmt.Sprintf("it is older than the newest of its series, %d, and the out-of-order window is 0 (err-mimir-sample-out-of-order)", newest.T)
-	case t.newest != math.MinInt64 && sample.T < t.newest-r.cfg.MaxBehind.Milliseconds():
+	case newest > at:
+		return fmt.Sprintf("it is older than the newest of its series, %d, and the out-of-order window is 0 (err-mimir-sample-out-of-order)", newest)
+	case t.newest != math.MinInt64 && at < t.newest-r.cfg.MaxBehind.Milliseconds():
 		return fmt.Sprintf("it lies more than %s behind the newest of the tenant (err-mimir-sample-timestamp-too-old)", r.cfg.MaxBehind)
 	}
 	return ""
+}
+
+// last returns the newest sample, nil when there is none.
+func (s *Series) last() *Sample {
+	if len(s.Samples) == 0 {
+		return nil
+	}
+	return &s.Samples[len(s.Samples)-1]
 }

@@ -26,7 +26,7 @@ func TestMetricsReceiverKeepsWhatItAccepted(t *testing.T) {
 	if got := r.Series("a", "up"); len(got) != 2 || len(got[0].Samples) != 2 || !got[0].Samples[1].Stale() {
 		t.Errorf("Series(a) = %v, want two, the first with a marker at its end", got)
 	}
-	if got, err := r.Last("b", `up{job="x"}`); err != nil || got != (Sample{now, 3}) {
+	if got, err := r.Last("b", `up{job="x"}`); err != nil || got != (Sample{T: now, V: 3}) {
 		t.Errorf("Last(b) = %v, %v", got, err)
 	}
 	if _, err := r.Last("a", "up"); err == nil {
@@ -147,21 +147,22 @@ func TestMetricsReceiverChecksTheRequest(t *testing.T) {
 		name   string
 		header http.Header
 		body   []byte
+		status int
 	}{
-		{"content type", http.Header{"Content-Type": {"application/json"}}, body},
-		{"remote write 2.0", http.Header{"Content-Type": {"application/x-protobuf;proto=io.prometheus.write.v2.Request"}}, body},
-		{"encoding", http.Header{"Content-Encoding": {"gzip"}}, body},
-		{"no encoding", http.Header{"Content-Encoding": nil}, body},
-		{"version", http.Header{"X-Prometheus-Remote-Write-Version": {"2.0.0"}}, body},
-		{"no version", http.Header{"X-Prometheus-Remote-Write-Version": nil}, body},
-		{"no user agent", http.Header{"User-Agent": {""}}, body},
-		{"not snappy", nil, raw},
-		{"not protobuf", nil, snappy.Encode(nil, []byte("hello there"))},
-		{"cut short", nil, body[:len(body)-1]},
-		{"too big", nil, snappy.Encode(nil, bigRaw)},
+		{"content type", http.Header{"Content-Type": {"application/json"}}, body, 415},
+		{"remote write 2.0", http.Header{"Content-Type": {"application/x-protobuf;proto=io.prometheus.write.v2.Request"}}, body, 415},
+		{"encoding", http.Header{"Content-Encoding": {"gzip"}}, body, 415},
+		{"no encoding", http.Header{"Content-Encoding": nil}, body, 415},
+		{"version", http.Header{"X-Prometheus-Remote-Write-Version": {"2.0.0"}}, body, 400},
+		{"no version", http.Header{"X-Prometheus-Remote-Write-Version": nil}, body, 400},
+		{"no user agent", http.Header{"User-Agent": {""}}, body, 400},
+		{"not snappy", nil, raw, 400},
+		{"not protobuf", nil, snappy.Encode(nil, []byte("hello there")), 400},
+		{"cut short", nil, body[:len(body)-1], 400},
+		{"too big", nil, snappy.Encode(nil, bigRaw), 400},
 	} {
-		if status, text, err := postHeader(t.Context(), r.PushURL(), "", tc.body, tc.header); err != nil || status != 400 {
-			t.Errorf("%s: %d %s %v, want 400", tc.name, status, text, err)
+		if status, text, err := postHeader(t.Context(), r.PushURL(), "", tc.body, tc.header); err != nil || status != tc.status {
+			t.Errorf("%s: %d %s %v, want %d", tc.name, status, text, err, tc.status)
 		}
 	}
 	if got := r.Series("", "{}"); len(got) > 0 {

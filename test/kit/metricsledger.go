@@ -3,6 +3,7 @@ package kit
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -48,6 +49,7 @@ func (r *MetricsReceiver) Series(tenant, selector string) []Series {
 			if matches(s.Labels, matchers) {
 				out := *s
 				out.Samples, out.Repeated = slices.Clone(s.Samples), slices.Clone(s.Repeated)
+				out.Histograms, out.Exemplars = slices.Clone(s.Histograms), slices.Clone(s.Exemplars)
 				found = append(found, out)
 			}
 		}
@@ -58,12 +60,25 @@ func (r *MetricsReceiver) Series(tenant, selector string) []Series {
 	return found
 }
 
+// Families returns the metadata of a tenant that came as version 1.0 sends it, by family.
+func (r *MetricsReceiver) Families(tenant string) map[string]Metadata {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if t := r.tenants[tenant]; t != nil {
+		return maps.Clone(t.families)
+	}
+	return nil
+}
+
 // Last returns the newest sample of the only series that the selector matches, and an error
 // when it matches none or several.
 func (r *MetricsReceiver) Last(tenant, selector string) (Sample, error) {
 	found := r.Series(tenant, selector)
 	if len(found) != 1 {
 		return Sample{}, fmt.Errorf("%s matches %d series, want one", selector, len(found))
+	}
+	if len(found[0].Samples) == 0 {
+		return Sample{}, fmt.Errorf("%s has histograms only", selector)
 	}
 	return found[0].Samples[len(found[0].Samples)-1], nil
 }

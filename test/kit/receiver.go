@@ -27,6 +27,8 @@ type Request struct {
 	Bytes int
 	// Digest tells equal bodies: a retry must send the same bytes again.
 	Digest string
+	// Beside is how many requests were being served at its beginning, it included.
+	Beside int
 	// Header is the request's; the receiver does not change it.
 	Header http.Header
 	// Fault is what the request met; zero for an honest answer.
@@ -35,9 +37,10 @@ type Request struct {
 
 // answer is the honest outcome of one request.
 type answer struct {
-	status int
-	text   string
-	items  int
+	status  int
+	text    string
+	items   int
+	written *Written // of remote write 2.0
 }
 
 // receiver is what both receivers share: the HTTP side, the faults and the record of requests.
@@ -49,8 +52,9 @@ type receiver struct {
 	requireTenant bool
 	accept        func(tenant string, h http.Header, body []byte) answer
 
-	mu       sync.Mutex // guards requests
+	mu       sync.Mutex // guards requests, serving
 	requests []Request
+	serving  int
 }
 
 // maxBody is far above what any sender should send and keeps a broken one from filling memory.
@@ -82,10 +86,15 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	if rec.Tenant == "" {
 		rec.Tenant = AnonymousTenant
 	}
-	rec.Fault = r.Faults.take(rec.Tenant)
+	rec.Fault = r.Faults.take(rec.Tenant, req)
+	r.mu.Lock()
+	r.serving++
+	rec.Beside = r.serving
+	r.mu.Unlock()
 	defer func() {
 		r.mu.Lock()
 		defer r.mu.Unlock()
+		r.serving--
 		r.requests = append(r.requests, rec)
 	}()
 
@@ -109,15 +118,13 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		cut(w)
 		return
 	}
+	if fault.Early != 0 {
+		w.WriteHeader(fault.Early)
+	}
 	if fault.Status != 0 {
-		rec.Status, rec.Answer = fault.Status, fault.Body
-		if rec.Answer == "" {
-			rec.Answer = fmt.Sprintf("answer %d was asked for by the test", fault.Status)
-		}
-		if fault.RetryAfter != "" {
-			w.Header().Set("Retry-After", fault.RetryAfter)
-		}
-		http.Error(w, rec.Answer, rec.Status)
+		rec.Status, rec.Answer = fault.Status, fault.text()
+		fault.Written.set(w.Header())
+		fault.refuse(w)
 		return
 	}
 
@@ -128,12 +135,18 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	rec.Status, rec.Answer = ans.status, ans.text
+	if !fault.Silent {
+		ans.written.set(w.Header())
+	}
 	if fault.Trickle > 0 {
 		trickle(w, req, fault.Trickle)
 		return
 	}
 	if ans.status/100 == 2 {
-		w.WriteHeader(ans.status)
+		if fault.Success != 0 {
+			rec.Status = fault.Success
+		}
+		w.WriteHeader(rec.Status)
 		return
 	}
 	http.Error(w, ans.text, ans.status)

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/prometheus/common/model"
-	"github.com/prometheus/prometheus/prompb"
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/storage"
 
@@ -23,6 +22,10 @@ func (s *Store) pushMetrics(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
+	if message, err := kit.MessageOf(r.Header); err != nil || message != kit.Message1 {
+		http.Error(w, "only remote write 1.0 in snappy is taken here", http.StatusUnsupportedMediaType)
+		return
+	}
 	req, err := kit.DecodeWrite(r.Header, body)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
@@ -35,8 +38,8 @@ func (s *Store) pushMetrics(w http.ResponseWriter, r *http.Request) {
 	}
 	app := db.Appender(r.Context())
 	var first error
-	for i := range req.Timeseries {
-		if err := appendSeries(app, &req.Timeseries[i]); err != nil && first == nil {
+	for _, ts := range req.Series {
+		if err := appendSeries(app, ts); err != nil && first == nil {
 			first = err
 		}
 	}
@@ -49,18 +52,24 @@ func (s *Store) pushMetrics(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// appendSeries adds the samples of one series and returns the first reason for refusing one.
-func appendSeries(app storage.Appender, ts *prompb.TimeSeries) error {
-	lset, err := kit.CheckSeries(ts, kit.DefaultSeriesLimits())
+// appendSeries adds the samples and histograms of one series and returns the first reason for refusing one.
+func appendSeries(app storage.Appender, ts kit.WriteSeries) error {
+	lset, err := kit.CheckSeries(ts.Labels, kit.DefaultSeriesLimits())
 	if err != nil {
 		return err
 	}
 	var first error
 	var ref storage.SeriesRef
 	for _, sample := range ts.Samples {
-		ref, err = app.Append(ref, lset, sample.Timestamp, sample.Value)
+		ref, err = app.Append(ref, lset, sample.T, sample.V)
 		if err != nil && first == nil {
-			first = fmt.Errorf("sample at %d of series %s: %w", sample.Timestamp, lset, err)
+			first = fmt.Errorf("sample at %d of series %s: %w", sample.T, lset, err)
+		}
+	}
+	for _, h := range ts.Histograms {
+		ref, err = app.AppendHistogram(ref, lset, h.T, h.Int, h.Float)
+		if err != nil && first == nil {
+			first = fmt.Errorf("histogram at %d of series %s: %w", h.T, lset, err)
 		}
 	}
 	return first
