@@ -13,17 +13,34 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"time"
 
 	promconfig "github.com/prometheus/common/config"
 )
 
 // New returns a client for cfg. It opens no file: one that is missing or broken is the error
-// of every request that needs it, until it is there. The error is that of [Validate]. The
-// name tells clients apart in traces.
+// of every request that needs it, until it is there. The error is that of [Validate]; the name
+// says in it whose client it is.
 //
 // Redirects are followed where cfg says so. On a way that has left the scheme, host or port
 // of the request, they carry no credentials, configured headers or client certificate.
 func New(cfg promconfig.HTTPClientConfig, bundle TLS, name string) (*http.Client, error) {
+	return build(cfg, bundle, name, tuning{
+		buffers: 4 << 10, idle: 5 * time.Minute, idlePerHost: 1000, headerBytes: 1 << 20,
+	})
+}
+
+// NewScraper returns a client as [New] does, for requests to many servers, each asked once in
+// interval: a connection between two requests holds little memory and lives for more than
+// two intervals, long answers are read in large pieces, and answers with a header of more than
+// about 100 KB are errors.
+func NewScraper(cfg promconfig.HTTPClientConfig, bundle TLS, name string, interval time.Duration) (*http.Client, error) {
+	return build(cfg, bundle, name, tuning{
+		buffers: 1 << 10, ahead: newReadAhead(), idle: 2*interval + 30*time.Second, idlePerHost: 100, headerBytes: 96 << 10,
+	})
+}
+
+func build(cfg promconfig.HTTPClientConfig, bundle TLS, name string, t tuning) (*http.Client, error) {
 	if err := Validate(&cfg); err != nil {
 		return nil, fmt.Errorf("configure HTTP client of %s: %w", name, err)
 	}
@@ -33,7 +50,7 @@ func New(cfg promconfig.HTTPClientConfig, bundle TLS, name string) (*http.Client
 		o.TLSConfig = withBundle(o.TLSConfig, bundle)
 		cfg.OAuth2 = &o
 	}
-	client := &http.Client{Transport: newTransport(cfg, name)}
+	client := &http.Client{Transport: newTransport(cfg, t)}
 	if !cfg.FollowRedirects {
 		client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	}
@@ -47,26 +64,25 @@ func withBundle(c promconfig.TLSConfig, bundle TLS) promconfig.TLSConfig {
 	return c
 }
 
-// transport is up to three round trippers of prometheus/common, each built at the first
-// request for it, because building reads the TLS files.
+// transport is up to three round trippers, each built at the first request for it, because
+// building reads the TLS files.
 type transport struct {
 	secure, plain, foreign lazy
 	// plainProxy says that requests to http:// need no TLS on the way to a proxy either.
 	plainProxy bool
 }
 
-func newTransport(cfg promconfig.HTTPClientConfig, name string) *transport {
+func newTransport(cfg promconfig.HTTPClientConfig, tune tuning) *transport {
 	t := &transport{
-		secure:     lazy{cfg: cfg, name: name},
-		plain:      lazy{cfg: cfg, name: name},
-		foreign:    lazy{cfg: cfg, name: name},
+		secure:     lazy{cfg: cfg, tuning: tune},
+		plain:      lazy{cfg: cfg, tuning: tune},
+		foreign:    lazy{cfg: cfg, tuning: tune},
 		plainProxy: !cfg.ProxyFromEnvironment && (cfg.ProxyURL.URL == nil || cfg.ProxyURL.Scheme != "https"),
 	}
 	// Without TLS a missing bundle must not matter, nor be read at each request.
 	t.plain.cfg.TLSConfig = promconfig.TLSConfig{}
 	f := &t.foreign.cfg
 	f.BasicAuth, f.Authorization, f.OAuth2, f.HTTPHeaders = nil, nil, nil, nil
-	f.BearerToken, f.BearerTokenFile = "", ""
 	f.TLSConfig.Cert, f.TLSConfig.CertFile = "", ""
 	f.TLSConfig.Key, f.TLSConfig.KeyFile = "", ""
 	return t
@@ -139,8 +155,8 @@ func withoutAuthorization(req *http.Request) *http.Request {
 
 // lazy is a round tripper that is built at its first use.
 type lazy struct {
-	cfg  promconfig.HTTPClientConfig
-	name string
+	cfg    promconfig.HTTPClientConfig
+	tuning tuning
 
 	mu sync.Mutex // guards rt
 	rt http.RoundTripper
@@ -163,7 +179,7 @@ func (l *lazy) get() (http.RoundTripper, error) {
 	if l.rt != nil {
 		return l.rt, nil
 	}
-	rt, err := promconfig.NewRoundTripperFromConfig(l.cfg, l.name)
+	rt, err := newRoundTripper(l.cfg, l.tuning)
 	if err != nil {
 		return nil, fmt.Errorf("set up TLS: %w", err)
 	}

@@ -15,6 +15,8 @@ import (
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/prometheus/common/model"
+
+	"github.com/ingot-telemetry/ingot/internal/expfmt"
 )
 
 const (
@@ -48,8 +50,8 @@ type request struct {
 
 	redirects   bool // The target has redirected, so that net/http's client is needed.
 	contentType string
-	format      format // Of contentType.
-	last        int    // Bytes of the last answer that was read to its end.
+	format      expfmt.Format // Of contentType.
+	last        int           // Bytes of the last answer that was read to its end.
 }
 
 // newRequest returns the request of a target.
@@ -68,7 +70,7 @@ func (f *fetcher) newRequest(t *target, cfg *JobConfig) (*request, error) {
 // open sends the request, reads the header of the answer and returns how the body is to be
 // read. The scrape timeout runs from here to the end of the body. See [response] for what
 // comes next, and for the errors.
-func (f *fetcher) open(ctx context.Context, client *http.Client, ask *request, r *response) (format, error) {
+func (f *fetcher) open(ctx context.Context, client *http.Client, ask *request, r *response) (expfmt.Format, error) {
 	*r = response{from: f, ask: ask}
 	r.timed, r.cancel = context.WithTimeout(ctx, ask.timeout)
 	resp, err := ask.send(r.timed, client)
@@ -91,7 +93,7 @@ func (f *fetcher) open(ctx context.Context, client *http.Client, ask *request, r
 	if ct := resp.Header.Get("Content-Type"); ct != ask.contentType {
 		ask.contentType, ask.format = ct, formatOf(ct, ask.cfg.FallbackScrapeProtocol)
 	}
-	r.whole = ask.format == formatProto || *ask.cfg.ConvertClassicHistogramsToNHCB
+	r.whole = ask.format == expfmt.Proto || *ask.cfg.ConvertClassicHistogramsToNHCB
 	return ask.format, nil
 }
 

@@ -4,16 +4,8 @@ import (
 	"fmt"
 	"mime"
 	"strings"
-)
 
-// format is how an exposition is to be read.
-type format uint8
-
-const (
-	formatText004 format = iota
-	formatText100
-	formatOpenMetrics
-	formatProto
+	"github.com/ingot-telemetry/ingot/internal/expfmt"
 )
 
 // The names of the protocols, as in Prometheus' scrape_protocols.
@@ -62,30 +54,30 @@ func acceptHeader(cfg *JobConfig) string {
 
 // formatOf returns how an answer of the given Content-Type is read: by its media type, asked
 // for or not, as in Prometheus 3, and as the fallback protocol when it has none that is known.
-func formatOf(contentType, fallback string) format {
+func formatOf(contentType, fallback string) expfmt.Format {
 	mediaType, params, err := mime.ParseMediaType(contentType)
 	if err == nil {
 		switch mediaType {
 		case "application/openmetrics-text":
-			return formatOpenMetrics
+			return expfmt.OpenMetrics100
 		case "application/vnd.google.protobuf":
-			return formatProto
+			return expfmt.Proto
 		case "text/plain":
 			if params["version"] == "1.0.0" {
-				return formatText100
+				return expfmt.Text100
 			}
-			return formatText004
+			return expfmt.Text004
 		}
 	}
 	switch fallback {
 	case protocolProto:
-		return formatProto
+		return expfmt.Proto
 	case protocolOpenMetrics100, protocolOpenMetrics001:
-		return formatOpenMetrics
+		return expfmt.OpenMetrics100
 	case protocolText100:
-		return formatText100
+		return expfmt.Text100
 	default:
-		return formatText004
+		return expfmt.Text004
 	}
 }
 
