@@ -27,7 +27,7 @@ func app(p *page) {
 	}
 	p.runtime()
 	p.family("http_requests_total", counterType, "Requests by handler, method and code.")
-	for i := 0; p.samples < appSeries; i++ {
+	for i := 0; p.exposed < appSeries; i++ {
 		p.sample(fmt.Sprintf(`{code="%d",handler="/api/v1/%s/{id}",method="GET",shard="%d"}`, 200+i%4, resource(i/4%10), i/40), p.counter())
 	}
 }
@@ -44,7 +44,7 @@ func small(p *page) {
 		p.histogram(`method="`+method+`",service="inventory"`, httpBounds())
 	}
 	p.family("rpc_calls_total", counterType, "Calls by method and code.")
-	for i := 0; p.samples < smallSeries; i++ {
+	for i := 0; p.exposed < smallSeries; i++ {
 		p.sample(fmt.Sprintf(`{code="%s",method="Method%d",service="inventory"}`, []string{"OK", "NotFound", "Internal"}[i%3], i/3), p.counter())
 	}
 }

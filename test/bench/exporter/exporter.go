@@ -1,7 +1,8 @@
 // Package exporter is the load of the metrics benchmark: many HTTP servers on loopback that
 // look like the exporters of a cluster.
 //
-// A [Load] is a list of groups of equal targets. [Start] renders every page of every target
+// A [Load] is a list of groups of equal targets. They speak the text format, or protobuf with
+// native histograms and exemplars. [Start] renders every page of every target
 // before the first scrape, in several steps of its values, so that serving costs little more
 // than the copy to the socket. Only what must differ from scrape to scrape is made when it
 // is asked for: the timestamps that cAdvisor sets, and the pages of a load whose pods are
@@ -12,6 +13,7 @@ package exporter
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"time"
 )
@@ -30,8 +32,19 @@ type Load struct {
 	About string
 	// Interval is the time between two scrapes of a target.
 	Interval time.Duration
+	// Rules are relabelling rules that collectors must apply; the zero value is none.
+	Rules Rules
+	// Protobuf says that the targets speak Prometheus' protobuf format and nothing else.
+	Protobuf bool
 
 	groups []group
+}
+
+// Rules are two rules as allow lists have them: regular expressions, anchored as Prometheus
+// anchors them.
+type Rules struct {
+	Drop      string // Drops samples by the names of their metrics.
+	LabelDrop string // Drops labels by their names.
 }
 
 // A group is a number of targets of one kind, which is one scrape job.
@@ -64,12 +77,13 @@ func (l Load) Targets() int {
 	return n
 }
 
-// Stamped is how many series set their own timestamps. They get no stale markers.
+// Stamped is how many series set their own timestamps, without those that Rules drop. They get
+// no stale markers.
 func (l Load) Stamped() int {
 	n := 0
 	for _, g := range l.groups {
 		if g.job == "cadvisor" {
-			n += g.targets * g.series
+			n += g.targets * g.make(l, 0, 0).samples
 		}
 	}
 	return n
@@ -103,21 +117,46 @@ func uniques(targets int) []group {
 // Loads returns all loads there are.
 func Loads() []Load {
 	return []Load{
-		{"M1", "121 targets as in a cluster, 275 520 series", 10 * time.Second, mix1(1, false, false)},
-		{"M2", "M1 four times", 30 * time.Second, mix1(4, false, false)},
-		{"M3", "2000 targets of 102 series", 15 * time.Second, []group{{job: "small", targets: 2000, series: smallSeries, alike: true, render: fixed(small)}}},
-		{"M4", "M1 with a tenth of the pods replaced a minute", 10 * time.Second, mix1(1, true, false)},
-		{"M5", "M1 with the lines of each family in another order at each scrape", 10 * time.Second, mix1(1, false, true)},
-		{"unique", "100 targets of 2000 series that share no label set", 10 * time.Second, uniques(100)},
-		{"unique-1M", "500 targets of 2000 series that share no label set", 60 * time.Second, uniques(500)},
-		{"tiny", "three targets, to try the benchmark itself", 2 * time.Second, []group{
-			{job: "node", targets: 1, series: nodeSeries, render: fixed(node)},
-			{job: "small", targets: 1, series: smallSeries, render: fixed(small)},
-			{
-				job: "cadvisor", targets: 1, series: cadvisorSeries,
-				render: func(uint64) func(*page) { return cadvisor(podSet{pods: cadvisorPods}, 0) },
-			},
+		{Name: "M1", About: "121 targets as in a cluster", Interval: 10 * time.Second, groups: mix1(1, false, false)},
+		{Name: "M2", About: "M1 four times", Interval: 30 * time.Second, groups: mix1(4, false, false)},
+		{Name: "M3", About: "2000 targets of 102 series", Interval: 15 * time.Second, groups: []group{
+			{job: "small", targets: 2000, series: smallSeries, alike: true, render: fixed(small)},
 		}},
+		{Name: "M4", About: "M1 with a tenth of the pods replaced a minute", Interval: 10 * time.Second, groups: mix1(1, true, false)},
+		{Name: "M5", About: "M1 with the lines of each family in another order at each scrape", Interval: 10 * time.Second, groups: mix1(1, false, true)},
+		{Name: "M6", About: "M1 with two rules: a drop by name and a labeldrop", Interval: 10 * time.Second, Rules: listRules(), groups: mix1(1, false, false)},
+		{Name: "M7", About: "100 targets of 1000 series in protobuf, with native histograms and exemplars", Interval: 10 * time.Second, Protobuf: true, groups: natives(100)},
+		{Name: "unique", About: "100 targets of 2000 series that share no label set", Interval: 10 * time.Second, groups: uniques(100)},
+		{Name: "unique-1M", About: "500 targets of 2000 series that share no label set", Interval: 60 * time.Second, groups: uniques(500)},
+		{Name: "tiny", About: "three targets, to try the benchmark itself", Interval: 2 * time.Second, groups: tiny()},
+		{Name: "tiny-rules", About: "the same with rules", Interval: 2 * time.Second, Rules: listRules(), groups: tiny()},
+		{Name: "tiny-native", About: "two targets in protobuf", Interval: 2 * time.Second, Protobuf: true, groups: natives(2)},
+	}
+}
+
+func natives(targets int) []group {
+	return []group{{job: "native", targets: targets, series: nativeSeries, alike: true, render: fixed(native)}}
+}
+
+func tiny() []group {
+	return []group{
+		{job: "node", targets: 1, series: nodeSeries, render: fixed(node)},
+		{job: "small", targets: 1, series: smallSeries, render: fixed(small)},
+		{
+			job: "cadvisor", targets: 1, series: cadvisorSeries,
+			render: func(uint64) func(*page) { return cadvisor(podSet{pods: cadvisorPods}, 0) },
+		},
+	}
+}
+
+// listRules are as long as the lists that people have: they drop about a quarter of M1, and
+// labels that tell no series from another.
+func listRules() Rules {
+	return Rules{
+		Drop: "container_(pressure_.+|spec_.+|memory_(failcnt|failures_total|mapped_file|swap)|cpu_cfs_throttled_seconds_total|last_seen)" +
+			"|go_(gc|memstats)_.+|kube_pod_(created|restart_policy|status_(ready|scheduled|qos_class)|container_status_(running|terminated))" +
+			"|node_(hwmon|softnet|vmstat|netstat)_.+|node_(disk_ata|network_(carrier|transmit_queue)).*",
+		LabelDrop: "id|name|uid",
 	}
 }
 
@@ -136,9 +175,9 @@ func Find(name string) (Load, error) {
 // A body is one page, ready to be served.
 type body struct {
 	plain, gzip []byte // The gzip form is nil where timestamps change the text.
+	protobuf    bool
 	stamps      []stamp
-	samples     int
-	bits        uint64
+	tally
 }
 
 // make renders the page of a target at a step, counted from the first scrape.
@@ -149,13 +188,19 @@ func (g group) make(load Load, target int, step uint64) *body {
 	}
 	// The same seed in two groups must not give the same names.
 	p := page{seed: seed + uint64(len(g.job))<<16, step: values}
+	if load.Rules.Drop != "" {
+		p.drop = regexp.MustCompile("^(?:" + load.Rules.Drop + ")$") // All are constants of this package.
+	}
 	seconds := uint64(0)
 	if g.churn {
 		seconds = step * uint64(load.Interval/time.Second)
 		p.step = step
 	}
 	g.render(seconds)(&p)
-	b := &body{plain: p.buf, stamps: p.stamps, samples: p.samples, bits: p.bits}
+	b := &body{plain: p.buf, protobuf: load.Protobuf, stamps: p.stamps, tally: p.tally}
+	if b.protobuf {
+		b.stamps = nativeStamps(p.buf)
+	}
 	if g.shuffle {
 		b.plain = p.shuffled()
 	}
@@ -171,13 +216,23 @@ type Job struct {
 
 // Counts is what was served since the start, in complete answers only.
 type Counts struct {
-	Scrapes int64
-	Samples int64
-	Bytes   int64  // Of bodies as they were sent.
-	Bits    uint64 // The sum of the bits of all values, to compare with what arrived.
+	Scrapes    int64
+	Compressed int64 // Scrapes that asked for gzip and got it.
+	Exposed    int64 // Samples and histograms, also those that Rules drop.
+	// Samples, Histograms and Exemplars are those that must arrive.
+	Samples, Histograms, Exemplars int64
+	Bytes                          int64  // Of bodies as they were sent.
+	Bits                           uint64 // The sum of the bits of what must arrive: samples, and the sums of histograms.
 }
+
+// Values is how many samples and histograms must arrive.
+func (c Counts) Values() int64 { return c.Samples + c.Histograms }
 
 // Sub returns what was served after earlier.
 func (c Counts) Sub(earlier Counts) Counts {
-	return Counts{c.Scrapes - earlier.Scrapes, c.Samples - earlier.Samples, c.Bytes - earlier.Bytes, c.Bits - earlier.Bits}
+	return Counts{
+		c.Scrapes - earlier.Scrapes, c.Compressed - earlier.Compressed, c.Exposed - earlier.Exposed,
+		c.Samples - earlier.Samples, c.Histograms - earlier.Histograms, c.Exemplars - earlier.Exemplars,
+		c.Bytes - earlier.Bytes, c.Bits - earlier.Bits,
+	}
 }

@@ -3,9 +3,11 @@ package exporter
 import (
 	"bytes"
 	"compress/gzip"
+	"encoding/binary"
 	"io"
 	"math"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -14,6 +16,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/model/relabel"
+	clientmodel "github.com/prometheus/prometheus/prompb/io/prometheus/client"
 )
 
 // A parsed page, as Prometheus' own library reads it.
@@ -70,8 +74,8 @@ func TestPagesParseAndHaveTheSeriesTheyPromise(t *testing.T) {
 		}
 		for _, g := range load.groups {
 			b := g.make(load, 0, 7)
-			if p := parse(t, b.plain); p.series != g.series || b.samples != g.series {
-				t.Errorf("%s, %s: %d series parsed and %d counted, want %d", name, g.job, p.series, b.samples, g.series)
+			if p := parse(t, b.plain); p.series != g.series || b.samples != g.series || b.exposed != g.series {
+				t.Errorf("%s, %s: %d series parsed, %d and %d counted, want %d", name, g.job, p.series, b.samples, b.exposed, g.series)
 			}
 		}
 	}
@@ -107,6 +111,115 @@ func keys(b *body) []string {
 	}
 	slices.Sort(all)
 	return slices.Compact(all)
+}
+
+func TestRulesAreCountedAsPrometheusAppliesThem(t *testing.T) {
+	load, err := Find("M6")
+	if err != nil {
+		t.Fatal(err)
+	}
+	drop, err := relabel.NewRegexp(load.Rules.Drop)
+	if err != nil {
+		t.Fatal(err)
+	}
+	labels, err := relabel.NewRegexp(load.Rules.LabelDrop)
+	if err != nil {
+		t.Fatal(err)
+	}
+	left := 0
+	label := regexp.MustCompile(`([a-z_]+)="[^"]*",?`)
+	for _, g := range load.groups {
+		b := g.make(load, 0, 0)
+		var kept []string
+		for _, key := range keys(b) {
+			if name, _, _ := strings.Cut(key, "{"); drop.MatchString(name) {
+				continue
+			}
+			kept = append(kept, label.ReplaceAllStringFunc(key, func(text string) string {
+				if name, _, _ := strings.Cut(text, "="); labels.MatchString(name) {
+					return ""
+				}
+				return text
+			}))
+		}
+		slices.Sort(kept)
+		if n := len(slices.Compact(kept)); n != b.samples || b.exposed != g.series || n == 0 {
+			t.Errorf("%s: the rules leave %d different series, %d of %d are counted", g.job, n, b.samples, b.exposed)
+		}
+		left += g.targets * b.samples
+	}
+	if share := float64(left) / float64(load.Series()); share < 0.6 || share > 0.85 {
+		t.Errorf("the rules leave %.2f of all samples, want about three of four", share)
+	}
+	cadvisor := load.groups[1]
+	if want := cadvisor.targets * cadvisor.make(load, 0, 0).samples; load.Stamped() != want || want == cadvisor.targets*cadvisorSeries {
+		t.Errorf("%d series with timestamps, want %d", load.Stamped(), want)
+	}
+}
+
+func TestProtobufPagesHoldWhatTheyPromise(t *testing.T) {
+	load, err := Find("M7")
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Unix(time.Now().Unix(), 0)
+	b := load.groups[0].make(load, 0, 5)
+	var got tally
+	for text := b.at(now); len(text) > 0; {
+		size, n := binary.Uvarint(text)
+		var f clientmodel.MetricFamily
+		if err := f.Unmarshal(text[n : n+int(size)]); err != nil {
+			t.Fatal(err)
+		}
+		text = text[n+int(size):]
+		for _, m := range f.Metric {
+			got.exposed++
+			exemplars := m.GetHistogram().GetExemplars()
+			if e := m.GetCounter().GetExemplar(); e != nil {
+				exemplars = append(exemplars, e)
+			}
+			for _, e := range exemplars {
+				got.exemplars++
+				if at := time.Unix(e.GetTimestamp().GetSeconds(), 0); !at.Equal(now) {
+					t.Errorf("an exemplar of %s is of %s, want %s", f.GetName(), at, now)
+				}
+			}
+			h := m.GetHistogram()
+			if h == nil {
+				got.samples++
+				got.bits += math.Float64bits(m.GetCounter().GetValue() + m.GetGauge().GetValue())
+				continue
+			}
+			got.histograms++
+			got.bits += math.Float64bits(h.GetSampleSum())
+			count, value := int64(0), int64(0)
+			for _, d := range h.PositiveDelta {
+				value += d
+				count += value
+			}
+			if h.GetSchema() != 3 || uint64(count) != h.GetSampleCount() || int(h.PositiveSpan[0].GetLength()) != len(h.PositiveDelta) {
+				t.Errorf("histogram of %s does not add up: %v", f.GetName(), h)
+			}
+		}
+	}
+	if diff := cmp.Diff(got, b.tally, cmp.AllowUnexported(tally{})); diff != "" || got.exposed != nativeSeries || len(b.stamps) != got.exemplars {
+		t.Errorf("%d stamps, page (-parsed +counted):\n%s", len(b.stamps), diff)
+	}
+}
+
+func TestProtobufTargetRefusesWhoDoesNotAskForIt(t *testing.T) {
+	load, err := Find("tiny-native")
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := Start(t.Context(), load, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	if _, status := get(t, e.Jobs()[0].Targets[0], false); status != http.StatusNotAcceptable || e.Counts() != (Counts{}) {
+		t.Errorf("status %d, counts %+v", status, e.Counts())
+	}
 }
 
 func TestPagesAreTheSameInEveryRun(t *testing.T) {
@@ -192,6 +305,10 @@ func TestServedPagesAreCounted(t *testing.T) {
 				text, size := scrape(t, addr, compressed)
 				p := parse(t, text)
 				want.Scrapes++
+				if compressed {
+					want.Compressed++
+				}
+				want.Exposed += int64(p.series)
 				want.Samples += int64(p.series)
 				want.Bytes += int64(size)
 				want.Bits += p.bits

@@ -115,7 +115,7 @@ func nodeHost(p *page) {
 		"Udp_InDatagrams", "Udp_NoPorts", "Udp_OutDatagrams") {
 		p.many(name, "untyped", "Statistic of /proc/net/netstat with this name.", once, p.counter)
 	}
-	for i := 0; p.samples < nodeSeries; i++ {
+	for i := 0; p.exposed < nodeSeries; i++ {
 		p.many("node_vmstat_event_"+strconv.Itoa(i), "untyped", "/proc/vmstat information field number "+strconv.Itoa(i)+".", once, p.counter)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"math"
 	"math/rand/v2"
+	"regexp"
 	"strconv"
 )
 
@@ -32,12 +33,21 @@ type page struct {
 
 	buf     []byte
 	name    string // Of the current family.
-	samples int
-	bits    uint64 // The sum of all values' bits.
 	stamped bool   // Samples get a timestamp.
 	age     uint16
 	stamps  []stamp
 	lines   []line
+
+	drop    *regexp.Regexp  // Metrics that the collector has to drop; nil means none.
+	dropped map[string]bool // What drop says of the names so far.
+	tally
+}
+
+// A tally is what a page holds.
+type tally struct {
+	exposed                        int // Samples and histograms.
+	samples, histograms, exemplars int // Without those that a rule drops.
+	bits                           uint64
 }
 
 // A line is where a sample stands in the page, or where the samples of a family begin.
@@ -87,9 +97,28 @@ func (p *page) suffixed(suffix, labels string, v float64) {
 		p.buf = append(p.buf, stampZeros...)
 	}
 	p.buf = append(p.buf, '\n')
-	p.samples++
-	p.bits += math.Float64bits(v)
+	p.exposed++
+	if !p.drops(p.name + suffix) {
+		p.samples++
+		p.bits += math.Float64bits(v)
+	}
 	p.lines = append(p.lines, line{begin: begin, end: len(p.buf)})
+}
+
+// drops says whether the collector has to drop the samples of a metric.
+func (p *page) drops(name string) bool {
+	if p.drop == nil {
+		return false
+	}
+	drops, known := p.dropped[name]
+	if !known {
+		if p.dropped == nil {
+			p.dropped = map[string]bool{}
+		}
+		drops = p.drop.MatchString(name)
+		p.dropped[name] = drops
+	}
+	return drops
 }
 
 // histogram writes the series of one histogram of the current family. The labels come
@@ -116,7 +145,7 @@ func (p *page) histogram(labels string, bounds []string) {
 }
 
 // next returns a number for the series that is written next.
-func (p *page) next() uint64 { return p.number(uint64(p.samples) + 1) }
+func (p *page) next() uint64 { return p.number(uint64(p.exposed) + 1) }
 
 // moves says whether a counter with this number changes at each step, which every second does.
 func moves(n uint64) bool { return n&1 == 0 }

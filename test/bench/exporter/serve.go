@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -14,6 +15,13 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+)
+
+// The content types of pages.
+const (
+	textContent     = "text/plain; version=0.0.4; charset=utf-8"
+	protobufType    = "application/vnd.google.protobuf"
+	protobufContent = protobufType + "; proto=io.prometheus.client.MetricFamily; encoding=delimited"
 )
 
 // chunk is how much of a body without a length is written at once.
@@ -27,8 +35,8 @@ type Exporter struct {
 	done    sync.WaitGroup
 	hold    atomic.Bool
 
-	scrapes, samples, sent atomic.Int64
-	bits                   atomic.Uint64
+	mu     sync.Mutex // guards counts
+	counts Counts
 }
 
 // A target is one server's content.
@@ -143,7 +151,26 @@ func (e *Exporter) Hold(on bool) { e.hold.Store(on) }
 
 // Counts returns what was served so far.
 func (e *Exporter) Counts() Counts {
-	return Counts{e.scrapes.Load(), e.samples.Load(), e.sent.Load(), e.bits.Load()}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.counts
+}
+
+// count adds a page that was served.
+func (e *Exporter) count(b *body, size int, compressed bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	c := &e.counts
+	c.Scrapes++
+	if compressed {
+		c.Compressed++
+	}
+	c.Exposed += int64(b.exposed)
+	c.Samples += int64(b.samples)
+	c.Histograms += int64(b.histograms)
+	c.Exemplars += int64(b.exemplars)
+	c.Bytes += int64(size)
+	c.Bits += b.bits
 }
 
 // Close ends all servers and their connections.
@@ -184,12 +211,20 @@ func (t *target) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "the measurement is over", http.StatusServiceUnavailable)
 		return
 	}
+	kind := textContent
+	if t.e.load.Protobuf {
+		if kind = protobufContent; !strings.Contains(r.Header.Get("Accept"), protobufType) {
+			http.Error(w, "this target speaks protobuf only", http.StatusNotAcceptable)
+			return
+		}
+	}
 	b := t.page()
 	out := b.plain
 	if len(b.stamps) > 0 {
 		out = b.at(time.Now())
 	}
-	if strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
+	compressed := strings.Contains(r.Header.Get("Accept-Encoding"), "gzip")
+	if compressed {
 		w.Header().Set("Content-Encoding", "gzip")
 		if b.gzip != nil {
 			out = b.gzip
@@ -197,17 +232,14 @@ func (t *target) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			out = compress(out)
 		}
 	}
-	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+	w.Header().Set("Content-Type", kind)
 	if !t.chunked {
 		w.Header().Set("Content-Length", strconv.Itoa(len(out)))
 	}
 	if err := send(w, out, t.chunked); err != nil {
 		return // The scraper has gone: it took nothing.
 	}
-	t.e.scrapes.Add(1)
-	t.e.samples.Add(int64(b.samples))
-	t.e.sent.Add(int64(len(out)))
-	t.e.bits.Add(b.bits)
+	t.e.count(b, len(out), compressed)
 }
 
 func send(w http.ResponseWriter, text []byte, chunked bool) error {
@@ -225,9 +257,16 @@ func send(w http.ResponseWriter, text []byte, chunked bool) error {
 	return nil
 }
 
-// at returns the page with its timestamps, each some time before now.
+// at returns the page with its timestamps: those of samples some time before now, those of
+// exemplars now.
 func (b *body) at(now time.Time) []byte {
 	out := bytes.Clone(b.plain)
+	if b.protobuf {
+		for _, s := range b.stamps {
+			binary.PutUvarint(out[s.offset:], uint64(now.Unix()))
+		}
+		return out
+	}
 	ms := now.UnixMilli()
 	for _, s := range b.stamps {
 		v := ms - int64(s.age)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"math/bits"
+	"net/http"
 	"strconv"
 	"sync"
 	"time"
@@ -146,23 +147,23 @@ func latencyBound(class int) time.Duration {
 }
 
 // take walks a PushRequest.
-func (l *Logs) take(body []byte, wire int, at time.Time) error {
+func (l *Logs) take(r request, _ http.Header) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for len(body) > 0 {
+	for body := r.body; len(body) > 0; {
 		f, rest, err := take(body)
 		if err != nil {
 			return err
 		}
 		if f.id == 1 {
-			if err := l.stream(f.bytes, at); err != nil {
+			if err := l.stream(f.bytes, r.at); err != nil {
 				return err
 			}
 		}
 		body = rest
 	}
 	l.counts.Requests++
-	l.counts.Wire += int64(wire)
+	l.counts.Wire += int64(r.wire)
 	return nil
 }
 

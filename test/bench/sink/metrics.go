@@ -1,17 +1,21 @@
 package sink
 
 import (
-	"bytes"
 	"context"
 	"hash/maphash"
+	"net/http"
+	"strconv"
+	"strings"
 	"sync"
-	"time"
 )
 
 // staleBits are the bits of Prometheus' stale marker.
 const staleBits = 0x7ff0000000000002
 
-// Metrics receives remote write 1.0. Its methods may be called from any goroutine.
+// message2 is how a request of remote write 2.0 names its content.
+const message2 = "proto=io.prometheus.write.v2.Request"
+
+// Metrics receives remote write 1.0 and 2.0. Its methods may be called from any goroutine.
 type Metrics struct {
 	*server
 	seed maphash.Seed
@@ -21,23 +25,30 @@ type Metrics struct {
 	verify  bool
 	verdict Verdict // Without Series and Open.
 	series  map[uint64]seriesState
+	reader2 reader2
 }
 
 // MetricsCounts is what arrived.
 type MetricsCounts struct {
-	Requests int64
-	Wire     int64 // Bytes of bodies as they came.
+	Requests  int64
+	Requests2 int64 // Of them in remote write 2.0.
+	Wire      int64 // Bytes of bodies as they came.
 	// Samples are those of expositions; Reports those a collector adds to each scrape (up and
 	// scrape_*); Stale are the stale markers of both.
-	Samples, Reports, Stale int64
-	Bits                    uint64 // The sum of the bits of Samples.
+	Samples, Reports, Stale                int64
+	Histograms, StaleHistograms, Exemplars int64
+	Bits                                   uint64 // The sum of the bits of Samples and of the sums of Histograms.
 }
+
+// Values is how many samples and histograms of expositions arrived.
+func (c MetricsCounts) Values() int64 { return c.Samples + c.Histograms }
 
 // Sub returns what arrived after earlier.
 func (c MetricsCounts) Sub(earlier MetricsCounts) MetricsCounts {
 	return MetricsCounts{
-		c.Requests - earlier.Requests, c.Wire - earlier.Wire,
-		c.Samples - earlier.Samples, c.Reports - earlier.Reports, c.Stale - earlier.Stale, c.Bits - earlier.Bits,
+		c.Requests - earlier.Requests, c.Requests2 - earlier.Requests2, c.Wire - earlier.Wire,
+		c.Samples - earlier.Samples, c.Reports - earlier.Reports, c.Stale - earlier.Stale,
+		c.Histograms - earlier.Histograms, c.StaleHistograms - earlier.StaleHistograms, c.Exemplars - earlier.Exemplars, c.Bits - earlier.Bits,
 	}
 }
 
@@ -47,8 +58,8 @@ type seriesState struct {
 	ended bool  // The last sample was a stale marker.
 }
 
-// Verdict is what verifying found, in what is not a report. Counts are of samples but for
-// Series and Open.
+// Verdict is what verifying found, in what is not a report. Counts are of samples and
+// histograms but for Series and Open.
 type Verdict struct {
 	Series   int
 	Repeats  int64 // Have the timestamp of the sample before.
@@ -94,66 +105,53 @@ func (m *Metrics) Verdict() Verdict {
 	return v
 }
 
-// take walks a WriteRequest.
-func (m *Metrics) take(body []byte, wire int, _ time.Time) error {
+// take walks a request of either version. Nothing of a request that cannot be read is counted.
+func (m *Metrics) take(r request, answer http.Header) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	counts := m.counts
-	for len(body) > 0 {
-		f, rest, err := take(body)
-		if err != nil {
-			return err
-		}
-		if f.id == 1 {
-			if err := m.timeSeries(f.bytes, &counts); err != nil {
-				return err
-			}
-		}
-		body = rest
-	}
 	counts.Requests++
-	counts.Wire += int64(wire)
+	counts.Wire += int64(r.wire)
+	second := strings.Contains(r.header.Get("Content-Type"), message2)
+	var err error
+	if second {
+		counts.Requests2++
+		err = m.request2(r.body, &counts)
+	} else {
+		err = m.request1(r.body, &counts)
+	}
+	if err != nil {
+		return err
+	}
+	if second {
+		d := counts.Sub(m.counts)
+		written(answer, "Samples", d.Samples+d.Reports+d.Stale)
+		written(answer, "Histograms", d.Histograms+d.StaleHistograms)
+		written(answer, "Exemplars", d.Exemplars)
+	}
 	m.counts = counts
 	return nil
 }
 
-// timeSeries walks a TimeSeries: its labels, then its samples.
-func (m *Metrics) timeSeries(msg []byte, counts *MetricsCounts) error {
-	labels, report, named := msg, false, false
-	for len(msg) > 0 {
-		f, rest, err := take(msg)
-		if err != nil {
-			return err
-		}
-		switch f.id {
-		case 1:
-			if !named {
-				if named, report, err = reportName(f.bytes); err != nil {
-					return err
-				}
-			}
-		case 2:
-			if err := m.sample(labels[:len(labels)-len(msg)], f.bytes, report, counts); err != nil {
-				return err
-			}
-		}
-		msg = rest
-	}
-	return nil
+// written answers how much of a kind was written, as remote write 2.0 demands.
+func written(answer http.Header, kind string, n int64) {
+	answer.Set("X-Prometheus-Remote-Write-"+kind+"-Written", strconv.FormatInt(n, 10))
 }
 
-// reportName says whether a label is the name of the metric, and whether the collector itself
-// has made that metric.
-func reportName(label []byte) (isName, report bool, err error) {
-	name, rest, err := take(label)
-	if err != nil || string(name.bytes) != "__name__" || len(rest) == 0 {
-		return false, false, err
-	}
-	value, _, err := take(rest)
-	return true, string(value.bytes) == "up" || bytes.HasPrefix(value.bytes, []byte("scrape_")), err
+// An origin tells whose samples are counted: labels are the label set as remote write 1.0 writes
+// it, and needed for verifying only.
+type origin struct {
+	labels []byte
+	report bool // The collector itself has made that metric.
 }
 
-func (m *Metrics) sample(labels, msg []byte, report bool, counts *MetricsCounts) error {
+// isReport says so of the name of a metric.
+func isReport(name []byte) bool {
+	return string(name) == "up" || strings.HasPrefix(string(name), "scrape_")
+}
+
+// sample counts a message Sample, which is the same in both versions.
+func (m *Metrics) sample(of origin, msg []byte, counts *MetricsCounts) error {
 	var value uint64
 	var at int64
 	for len(msg) > 0 {
@@ -172,19 +170,50 @@ func (m *Metrics) sample(labels, msg []byte, report bool, counts *MetricsCounts)
 	switch {
 	case value == staleBits:
 		counts.Stale++
-	case report:
+	case of.report:
 		counts.Reports++
 	default:
 		counts.Samples++
 		counts.Bits += value
 	}
-	if m.verify && !report {
-		m.check(maphash.Bytes(m.seed, labels), at, value == staleBits)
-	}
+	m.check(of, at, value == staleBits)
 	return nil
 }
 
-func (m *Metrics) check(series uint64, at int64, stale bool) {
+// histogram counts a message Histogram, which in both versions has its sum and its timestamp
+// in the same fields.
+func (m *Metrics) histogram(of origin, msg []byte, counts *MetricsCounts) error {
+	var sum uint64
+	var at int64
+	for len(msg) > 0 {
+		f, rest, err := take(msg)
+		if err != nil {
+			return err
+		}
+		switch f.id {
+		case 3:
+			sum = f.number
+		case 15:
+			at = int64(f.number)
+		}
+		msg = rest
+	}
+	if sum == staleBits {
+		counts.StaleHistograms++
+	} else {
+		counts.Histograms++
+		counts.Bits += sum
+	}
+	m.check(of, at, sum == staleBits)
+	return nil
+}
+
+// check compares a sample with the one before it, when that is asked for.
+func (m *Metrics) check(of origin, at int64, stale bool) {
+	if !m.verify || of.report {
+		return
+	}
+	series := maphash.Bytes(m.seed, of.labels)
 	s, known := m.series[series]
 	switch {
 	case known && at == s.last:

@@ -1,11 +1,13 @@
 // Package sink is where the benchmark's collectors push to: a receiver of remote write 1.0
-// and of Loki's push, on loopback, that takes everything and counts it.
+// and 2.0 and of Loki's push, on loopback, that takes everything and counts it. It can be away
+// for a time, as a receiver behind a gateway whose backends are down.
 //
 // Bodies are read into buffers that are used again, decompressed, and their protobuf is
 // walked without building anything, so that the receiver costs little beside the collector.
 // [Metrics] counts samples by kind and adds up their values; asked to verify, it also keeps
-// each series' last timestamp and finds repeats, disorder and missing stale markers. [Logs]
-// knows each line by the number it carries, so it always verifies.
+// each series' last timestamp and finds repeats, disorder and missing stale markers. To remote
+// write 2.0 it answers how much it has written. [Logs] knows each line by the number it
+// carries, so it always verifies.
 //
 // It refuses only what it cannot read. Receivers as strict as the real ones are in package
 // kit.
@@ -19,17 +21,29 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/klauspost/compress/s2"
+	"github.com/klauspost/compress/zstd"
 )
 
 // maxBody bounds a request, compressed and not.
 const maxBody = 256 << 20
 
-// A server takes pushes and gives their decompressed bodies to take.
+// A request is a push that has been read.
+type request struct {
+	header http.Header
+	body   []byte // Decompressed. It is used again once take has returned.
+	wire   int    // Bytes of the body as it came.
+	at     time.Time
+}
+
+// A server takes pushes and gives them to take, which may add headers to the answer.
 type server struct {
-	take    func(body []byte, wire int, at time.Time) error
+	take    func(r request, answer http.Header) error
+	zstd    *zstd.Decoder
+	away    atomic.Bool
 	srv     *http.Server
 	url     string
 	buffers sync.Pool
@@ -42,13 +56,17 @@ type server struct {
 // buffers are one request's, compressed and not.
 type buffers struct{ wire, plain []byte }
 
-func newServer(ctx context.Context, path string, take func([]byte, int, time.Time) error) (*server, error) {
+func newServer(ctx context.Context, path string, take func(request, http.Header) error) (*server, error) {
+	decoder, err := zstd.NewReader(nil, zstd.WithDecoderMaxMemory(maxBody), zstd.WithDecoderConcurrency(1))
+	if err != nil {
+		return nil, fmt.Errorf("make decoder of receiver: %w", err)
+	}
 	var listen net.ListenConfig
 	l, err := listen.Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, fmt.Errorf("listen as receiver: %w", err)
 	}
-	s := &server{take: take, url: "http://" + l.Addr().String() + path}
+	s := &server{take: take, zstd: decoder, url: "http://" + l.Addr().String() + path}
 	s.buffers.New = func() any { return new(buffers) }
 	s.srv = &http.Server{Handler: s, ReadHeaderTimeout: time.Minute}
 	s.done.Go(func() {
@@ -62,10 +80,14 @@ func newServer(ctx context.Context, path string, take func([]byte, int, time.Tim
 // URL is the address to push to.
 func (s *server) URL() string { return s.url }
 
+// Away refuses every push with status 503 from now on, or takes them again.
+func (s *server) Away(on bool) { s.away.Store(on) }
+
 // Close ends the server and its connections.
 func (s *server) Close() {
 	_ = s.srv.Close() // Only the listener can fail to close, which ends it all the same.
 	s.done.Wait()
+	s.zstd.Close()
 }
 
 // Err returns why the first request that was refused could not be read.
@@ -84,11 +106,19 @@ func (s *server) fail(err error) {
 }
 
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if s.away.Load() {
+		_, _ = io.Copy(io.Discard, r.Body) // What it is does not matter, nor whether it was whole.
+		http.Error(w, "the receiver is away", http.StatusServiceUnavailable)
+		return
+	}
 	b, _ := s.buffers.Get().(*buffers)
 	defer s.buffers.Put(b)
 	err := b.read(r)
 	if err == nil {
-		err = s.take(b.plain, len(b.wire), time.Now())
+		err = b.decompress(r.Header.Get("Content-Encoding"), s.zstd)
+	}
+	if err == nil {
+		err = s.take(request{header: r.Header, body: b.plain, wire: len(b.wire), at: time.Now()}, w.Header())
 	}
 	if err != nil {
 		s.fail(fmt.Errorf("%s %s: %w", r.Method, r.URL.Path, err))
@@ -98,7 +128,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// read fills the buffers from a request.
+// read fills the buffer of what came.
 func (b *buffers) read(r *http.Request) error {
 	b.wire = b.wire[:0]
 	body := http.MaxBytesReader(nil, r.Body, maxBody)
@@ -109,20 +139,32 @@ func (b *buffers) read(r *http.Request) error {
 		n, err := body.Read(b.wire[len(b.wire):cap(b.wire)])
 		b.wire = b.wire[:len(b.wire)+n]
 		if errors.Is(err, io.EOF) {
-			break
+			return nil
 		}
 		if err != nil {
 			return fmt.Errorf("read body: %w", err)
 		}
 	}
-	n, err := s2.DecodedLen(b.wire)
-	if err != nil || n > maxBody {
-		return fmt.Errorf("decompress body of %d bytes: %w", len(b.wire), errors.Join(err, errSize))
+}
+
+// decompress fills the other buffer. Loki's clients name no encoding and mean snappy.
+func (b *buffers) decompress(encoding string, decoder *zstd.Decoder) (err error) {
+	switch encoding {
+	case "zstd":
+		b.plain, err = decoder.DecodeAll(b.wire, b.plain[:0])
+	case "snappy", "":
+		var n int
+		if n, err = s2.DecodedLen(b.wire); err != nil || n > maxBody {
+			return fmt.Errorf("decompress body of %d bytes: %w", len(b.wire), errors.Join(err, errSize))
+		}
+		if cap(b.plain) < n {
+			b.plain = make([]byte, n)
+		}
+		b.plain, err = s2.Decode(b.plain[:cap(b.plain)], b.wire)
+	default:
+		err = fmt.Errorf("the encoding %q is none of snappy and zstd", encoding)
 	}
-	if cap(b.plain) < n {
-		b.plain = make([]byte, n)
-	}
-	if b.plain, err = s2.Decode(b.plain[:cap(b.plain)], b.wire); err != nil {
+	if err != nil {
 		return fmt.Errorf("decompress body: %w", err)
 	}
 	return nil

@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/klauspost/compress/s2"
+	"github.com/klauspost/compress/zstd"
 )
 
 // appendSample appends a TimeSeries of one sample to a WriteRequest.
@@ -90,6 +91,144 @@ func TestSamplesAreCountedByKind(t *testing.T) {
 	}
 	if diff := cmp.Diff(MetricsCounts{}, m.Counts().Sub(want)); diff != "" {
 		t.Errorf("counts less themselves:\n%s", diff)
+	}
+}
+
+// message2Body makes a request of remote write 2.0 with one series. Its symbols stand behind it,
+// as protobuf allows.
+func message2Body(packed bool, symbols []string, refs []uint64, fields ...[]byte) []byte {
+	var series, list []byte
+	for _, ref := range refs {
+		if packed {
+			list = binary.AppendUvarint(list, ref)
+		} else {
+			series = binary.AppendUvarint(append(series, 1<<3), ref)
+		}
+	}
+	for _, f := range fields {
+		series = append(series, f...)
+	}
+	if packed {
+		series = appendBytes(series, 1, list)
+	}
+	body := appendBytes(nil, 5, series)
+	for _, s := range symbols {
+		body = appendBytes(body, 4, []byte(s))
+	}
+	return body
+}
+
+// appendValue appends a message Sample or Histogram whose value and timestamp have these ids.
+func appendValue(msg []byte, id, valueID, timeID byte, value float64, at int64) []byte {
+	b := binary.LittleEndian.AppendUint64([]byte{valueID<<3 | wireFixed}, math.Float64bits(value))
+	return appendBytes(msg, id, binary.AppendUvarint(append(b, timeID<<3), uint64(at)))
+}
+
+// push2 sends a request of remote write 2.0.
+func push2(t *testing.T, url, encoding string, wire []byte) *http.Response {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, bytes.NewReader(wire))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/x-protobuf;"+message2)
+	req.Header.Set("Content-Encoding", encoding)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	return resp
+}
+
+func TestSecondVersionIsCountedAndAnsweredLikeTheFirst(t *testing.T) {
+	m := startMetrics(t, true)
+	stale := math.Float64frombits(staleBits)
+	symbols := []string{"", "__name__", "a", "up", "job", "x"}
+	fields := [][]byte{
+		appendValue(nil, 2, 1, 2, 1.5, 1000), appendValue(nil, 2, 1, 2, 2.5, 2000),
+		appendValue(nil, 3, 3, 15, 3.5, 3000), appendBytes(nil, 4, nil), appendBytes(nil, 4, nil),
+		appendValue(nil, 3, 3, 15, stale, 4000),
+	}
+	resp := push2(t, m.URL(), "snappy", s2.EncodeSnappy(nil, message2Body(true, symbols, []uint64{1, 2, 4, 5}, fields...)))
+	if resp.StatusCode != http.StatusNoContent {
+		t.Fatal(m.Err())
+	}
+	for kind, want := range map[string]string{"Samples": "2", "Histograms": "2", "Exemplars": "2"} {
+		if got := resp.Header.Get("X-Prometheus-Remote-Write-" + kind + "-Written"); got != want {
+			t.Errorf("%s written: %q, want %q", kind, got, want)
+		}
+	}
+	push2(t, m.URL(), "snappy", s2.EncodeSnappy(nil, message2Body(false, symbols, []uint64{1, 3, 4, 5}, fields[0])))
+	// The same series in the first version continues it: one repeat.
+	body := appendSample(nil, 4000, 1, "__name__", "a", "job", "x")
+	if status, _ := push(t, m.URL(), body); status != http.StatusNoContent {
+		t.Fatal(m.Err())
+	}
+	got := m.Counts()
+	got.Wire = 0
+	want := MetricsCounts{
+		Requests: 3, Requests2: 2, Samples: 3, Histograms: 1, Exemplars: 2, Reports: 1, StaleHistograms: 1,
+		Bits: math.Float64bits(1.5) + math.Float64bits(2.5) + math.Float64bits(3.5) + math.Float64bits(1),
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("counts (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(Verdict{Series: 1, Repeats: 1, Open: 1}, m.Verdict()); diff != "" {
+		t.Errorf("verdict (-want +got):\n%s", diff)
+	}
+}
+
+func TestSecondVersionThatCannotBeReadIsRefused(t *testing.T) {
+	m := startMetrics(t, false)
+	symbols := []string{"", "__name__", "a"}
+	for name, body := range map[string][]byte{
+		"reference too high":    message2Body(true, symbols, []uint64{1, 3}),
+		"half a label":          message2Body(true, symbols, []uint64{1}),
+		"no label":              message2Body(true, symbols, nil),
+		"no empty first symbol": message2Body(true, symbols[1:], []uint64{0, 1}),
+		"cut reference":         appendBytes(nil, 5, appendBytes(nil, 1, []byte{0x80})),
+		"not the message":       {1<<3 | 3},
+	} {
+		if resp := push2(t, m.URL(), "snappy", s2.EncodeSnappy(nil, body)); resp.StatusCode != http.StatusBadRequest {
+			t.Errorf("%s: status %d", name, resp.StatusCode)
+		}
+	}
+	if m.Counts() != (MetricsCounts{}) {
+		t.Errorf("counts %+v", m.Counts())
+	}
+}
+
+func TestZstdIsReadAndOtherEncodingsAreRefused(t *testing.T) {
+	m := startMetrics(t, false)
+	encoder, err := zstd.NewWriter(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body := message2Body(true, []string{"", "__name__", "a"}, []uint64{1, 2}, appendValue(nil, 2, 1, 2, 1.5, 1000))
+	half := len(body) / 2
+	// Frames that follow each other are one body.
+	wire := encoder.EncodeAll(body[half:], encoder.EncodeAll(body[:half], nil))
+	if resp := push2(t, m.URL(), "zstd", wire); resp.StatusCode != http.StatusNoContent || m.Counts().Samples != 1 {
+		t.Errorf("status %d, counts %+v, error %v", resp.StatusCode, m.Counts(), m.Err())
+	}
+	for _, encoding := range []string{"gzip", "zstd"} {
+		if resp := push2(t, m.URL(), encoding, body); resp.StatusCode != http.StatusBadRequest {
+			t.Errorf("%s that is none: status %d", encoding, resp.StatusCode)
+		}
+	}
+}
+
+func TestReceiverThatIsAwayTakesNothing(t *testing.T) {
+	m := startMetrics(t, false)
+	body := appendSample(nil, 1000, 1.5, "__name__", "a")
+	m.Away(true)
+	if status, _ := push(t, m.URL(), body); status != http.StatusServiceUnavailable || m.Counts() != (MetricsCounts{}) {
+		t.Errorf("status %d while away, counts %+v", status, m.Counts())
+	}
+	m.Away(false)
+	if status, _ := push(t, m.URL(), body); status != http.StatusNoContent || m.Counts().Samples != 1 || m.Err() != nil {
+		t.Errorf("status %d when back, counts %+v, error %v", status, m.Counts(), m.Err())
 	}
 }
 
@@ -239,7 +378,7 @@ func BenchmarkTake(b *testing.B) {
 			b.SetBytes(int64(len(body)))
 			b.ReportAllocs()
 			for b.Loop() {
-				if err := m.take(body, 0, time.Time{}); err != nil {
+				if err := m.take(request{body: body}, nil); err != nil {
 					b.Fatal(err)
 				}
 			}
