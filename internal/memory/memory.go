@@ -5,8 +5,8 @@
 // comes near the limit, sources shed load in a fixed order that [Level] names; what they shed
 // they count themselves.
 //
-// The package changes settings of the whole process, so a program runs one Guard. It does not
-// free memory of others and does not know who uses it.
+// The package changes settings of the whole process, so a program runs one Guard. It frees
+// nothing but what the start of the program has left behind, and does not know who uses what.
 package memory
 
 import (
@@ -75,6 +75,8 @@ const (
 	checkPause = time.Second
 	// refreshPause is how often the control group is asked, whose limit may be resized.
 	refreshPause = time.Minute
+	// startTime is how long after the start what only the start needed is given back.
+	startTime = 10 * time.Second
 	// slack is by how much of the limit the use must fall below a level to leave it.
 	slack = 0.05
 )
@@ -124,12 +126,18 @@ func (g *Guard) Run(ctx context.Context) error {
 	defer g.configure()()
 	ticker := time.NewTicker(checkPause)
 	defer ticker.Stop()
+	started := time.NewTimer(startTime)
+	defer started.Stop()
 	refreshed := time.Now()
 	for {
 		g.check()
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-started.C:
+			if err := forgetImage(); err != nil {
+				g.log.Debug("pages of the program stay in memory", "err", err)
+			}
 		case now := <-ticker.C:
 			if now.Sub(refreshed) >= refreshPause {
 				refreshed = now
