@@ -3,7 +3,6 @@ package expfmt
 import (
 	"bytes"
 	"strconv"
-	"strings"
 
 	"github.com/prometheus/prometheus/model/labels"
 
@@ -16,20 +15,17 @@ import (
 // OpenMetrics writes numbers ("1" becomes "1.0"), according to [Parser.Type]. Names may
 // repeat and values may be empty.
 func (p *Parser) AppendLabels(dst []model.Label) []model.Label {
-	if len(p.parts) == 0 { // The key matched a hint.
-		at := p.i
-		p.i = p.start
-		err := p.lexKey()
-		p.i = at
-		if err != nil {
-			return dst // Cannot be: the same bytes were lexed before they became a hint.
-		}
+	if p.Whole() {
+		return p.wrapped.appendLabels(dst)
+	}
+	if len(p.parts) == 0 {
+		p.lexAgain()
 	}
 	dst = append(dst, model.Label{Name: "__name__", Value: unescape(p.b[p.parts[0]:p.parts[1]])})
 	for i := 2; i < len(p.parts); i += 4 {
 		name := unescape(p.b[p.parts[i]:p.parts[i+1]])
 		value := unescape(p.b[p.parts[i+2]:p.parts[i+3]])
-		if p.Normalizes(name) {
+		if p.normalizes(name) {
 			if f, err := strconv.ParseFloat(value, 64); err == nil {
 				value = labels.FormatOpenMetricsFloat(f)
 			}
@@ -39,8 +35,17 @@ func (p *Parser) AppendLabels(dst []model.Label) []model.Label {
 	return dst
 }
 
-// Normalizes reports whether the present type makes a number of the named label's value.
-func (p *Parser) Normalizes(name string) bool {
+// lexAgain finds the parts of a key that was not lexed because it was expected. There is
+// no error: the same bytes were lexed before they were expected.
+func (p *Parser) lexAgain() {
+	at := p.i
+	p.i = p.start
+	_ = p.lexKey()
+	p.i = at
+}
+
+// normalizes reports whether the present type makes a number of the named label's value.
+func (p *Parser) normalizes(name string) bool {
 	return p.typ == TypeHistogram && name == "le" || p.typ == TypeSummary && name == "quantile"
 }
 
@@ -50,21 +55,23 @@ func unescape(b []byte) string {
 	if bytes.IndexByte(b, '\\') < 0 {
 		return string(b)
 	}
-	var s strings.Builder
+	return string(appendUnescaped(nil, b, true))
+}
+
+// appendUnescaped does what [unescape] does; without quotes \" is no escape.
+func appendUnescaped(dst, b []byte, quotes bool) []byte {
 	for i := 0; i < len(b); i++ {
 		if b[i] == '\\' && i+1 < len(b) {
-			switch b[i+1] {
-			case '\\', '"':
+			switch next := b[i+1]; {
+			case next == '\\' || next == '"' && quotes:
 				i++
-				s.WriteByte(b[i])
-				continue
-			case 'n':
+			case next == 'n':
 				i++
-				s.WriteByte('\n')
+				dst = append(dst, '\n')
 				continue
 			}
 		}
-		s.WriteByte(b[i])
+		dst = append(dst, b[i])
 	}
-	return s.String()
+	return dst
 }

@@ -5,42 +5,44 @@ import (
 	"errors"
 	"math"
 	"strconv"
+	"strings"
 
 	"github.com/prometheus/prometheus/model/value"
 )
 
-// number reads the value of a sample. Digits with at most 15 significant places and a small
-// exponent, which nearly all values are, need one exact division; strconv has the rest, so
-// that every value has the bits that Prometheus gives it.
-func (p *Parser) number() error {
+// number reads the number that ends before one of the given bytes. Digits with at most 15
+// significant places and a small exponent, which nearly all values are, need one exact
+// division; strconv has the rest, so that every value has the bits that Prometheus gives it.
+func (p *Parser) number(ends string) (float64, error) {
 	if v, n, ok := exactDecimal(p.b[p.i:]); ok {
-		p.value = v
 		p.i += n
-		return nil
+		return v, nil
 	}
 	token := p.b[p.i:]
-	if end := bytes.IndexAny(token, "{ \t\n\x00"); end >= 0 {
-		token = token[:end]
+	for i, c := range token {
+		if strings.IndexByte(ends, c) >= 0 {
+			token = token[:i]
+			break
+		}
 	}
 	if len(token) == 0 {
-		return p.expected("a value")
+		return 0, p.expected("a value")
 	}
 	if bytes.ContainsAny(token, "pP_") { // Go has number formats that the exposition has not.
-		return p.expected("a number as value")
+		return 0, p.expected("a number as value")
 	}
 	v, err := strconv.ParseFloat(string(token), 64)
 	if errors.Is(err, strconv.ErrRange) {
-		return p.fail(p.i, "value %s is too large for a 64-bit float", quote(token))
+		return 0, p.fail(p.i, "value %s is too large for a 64-bit float", quote(token))
 	}
 	if err != nil {
-		return p.expected("a number as value")
+		return 0, p.expected("a number as value")
 	}
 	if math.IsNaN(v) {
 		v = math.Float64frombits(value.NormalNaN)
 	}
-	p.value = v
 	p.i += len(token)
-	return nil
+	return v, nil
 }
 
 // timestamp reads the timestamp of a sample, which must be the last thing on its line.
