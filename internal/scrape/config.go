@@ -1,8 +1,13 @@
 package scrape
 
 import (
+	"cmp"
+	"maps"
+	"math"
+	"net/netip"
 	"net/url"
 	"slices"
+	"strings"
 	"time"
 
 	promconfig "github.com/prometheus/common/config"
@@ -40,9 +45,40 @@ type Config struct {
 	// ExtraScrapeMetrics adds scrape_timeout_seconds, scrape_sample_limit and
 	// scrape_body_size_bytes to each target's series. Default false.
 	ExtraScrapeMetrics bool `yaml:"extra_scrape_metrics"`
-	// MaxBodiesInFlight is how many bytes of responses may be held at once over all targets.
-	// A scrape that would exceed it fails. Default 512MiB, 0 is no limit.
+	// MaxBodiesInFlight is how many bytes of buffers may hold responses that are being read,
+	// over all targets. A scrape that would exceed it fails. A response needs at most 256 KiB
+	// unless one line is longer, but all of its size in protobuf. Default 512MiB, 0 is no limit.
 	MaxBodiesInFlight config.Size `yaml:"max_bodies_in_flight"`
+	// Protocols are the formats to ask for, the most wanted first: PrometheusProto,
+	// OpenMetricsText1.0.0, OpenMetricsText0.0.1, PrometheusText1.0.0, PrometheusText0.0.4.
+	// Default, as in Prometheus: the last four in this order, and all five for jobs with
+	// scrape_native_histograms.
+	Protocols []string `yaml:"protocols,omitempty"`
+	// FallbackProtocol is the format assumed for an answer without a known content type.
+	// Default PrometheusText0.0.4. Prometheus has no default and fails such scrapes.
+	FallbackProtocol string `yaml:"fallback_protocol"`
+	// NativeHistograms takes native histograms, which targets expose in protobuf. Default false.
+	NativeHistograms bool `yaml:"native_histograms"`
+	// AlwaysScrapeClassicHistograms takes the classic buckets of a histogram that is also
+	// exposed as a native one. Default false.
+	AlwaysScrapeClassicHistograms bool `yaml:"always_scrape_classic_histograms"`
+	// ConvertClassicHistogramsToNHCB turns classic histograms into native histograms with
+	// custom buckets. Responses are then read as a whole by Prometheus' parser, which costs
+	// memory and time. Default false.
+	ConvertClassicHistogramsToNHCB bool `yaml:"convert_classic_histograms_to_nhcb"`
+	// MetricNameValidationScheme is utf8 or legacy. Default utf8.
+	MetricNameValidationScheme model.ValidationScheme `yaml:"metric_name_validation_scheme"`
+	// MetricNameEscapingScheme is how targets are asked to escape names that are not valid
+	// under the legacy scheme: allow-utf-8 (not at all), underscores, dots or values. Default
+	// allow-utf-8, but underscores under the validation scheme legacy.
+	MetricNameEscapingScheme string `yaml:"metric_name_escaping_scheme,omitempty"`
+	// IdentityNetworks are the networks whose targets are asked for uncompressed responses:
+	// where the network is fast, compression costs both sides more than it saves. Names that
+	// are localhost or end in .svc or .cluster.local count as inside; a job with a proxy
+	// counts as outside. Other targets are asked for gzip, and the key enable_compression of
+	// a job decides for all of its targets. Default: loopback, link-local and private
+	// networks, 100.64.0.0/10 included. [] asks all for gzip.
+	IdentityNetworks []netip.Prefix `yaml:"identity_networks"`
 }
 
 // DefaultConfig returns the defaults of the block scrape.
@@ -57,7 +93,24 @@ func DefaultConfig() Config {
 		LabelValueLengthLimit: 64 << 10,
 		KeepDroppedTargets:    100,
 		MaxBodiesInFlight:     512 * config.MiB,
+		FallbackProtocol:      protocolText004,
+
+		MetricNameValidationScheme: model.UTF8Validation,
+		IdentityNetworks:           privateNetworks(),
 	}
+}
+
+// privateNetworks returns where compression is not worth its price: this machine and the
+// address ranges that clusters use for nodes, pods and services.
+func privateNetworks() []netip.Prefix {
+	var all []netip.Prefix
+	for _, s := range [...]string{
+		"127.0.0.0/8", "::1/128", "169.254.0.0/16", "fe80::/10",
+		"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7",
+	} {
+		all = append(all, netip.MustParsePrefix(s))
+	}
+	return all
 }
 
 // Validate returns the problems of the block scrape.
@@ -75,6 +128,9 @@ func (c Config) Validate() error {
 	if c.MaxBodiesInFlight > 0 && c.MaxBodiesInFlight < c.BodySizeLimit {
 		ps.Add("max_bodies_in_flight", "must be at least body_size_limit of %s, is %s", c.BodySizeLimit, c.MaxBodiesInFlight)
 	}
+	checkProtocols(&ps, "protocols", c.Protocols)
+	checkProtocol(&ps, "fallback_protocol", c.FallbackProtocol)
+	checkEscaping(&ps, c.MetricNameEscapingScheme, c.MetricNameValidationScheme)
 	return ps.Err()
 }
 
@@ -97,19 +153,28 @@ type JobConfig struct {
 	ScrapeInterval config.Duration `yaml:"scrape_interval,omitempty"`
 	// ScrapeTimeout is how long one scrape may take. Default: scrape.timeout, at most the interval.
 	ScrapeTimeout config.Duration `yaml:"scrape_timeout,omitempty"`
-	// ScrapeProtocols are the formats to ask for, the most wanted first. Ingot reads
-	// PrometheusText0.0.4 and PrometheusText1.0.0 and leaves the other formats that
-	// Prometheus knows out of its request. Default PrometheusText0.0.4.
+	// ScrapeProtocols are the formats to ask for, the most wanted first: PrometheusProto,
+	// OpenMetricsText1.0.0, OpenMetricsText0.0.1, PrometheusText1.0.0, PrometheusText0.0.4.
+	// Default: scrape.protocols.
 	ScrapeProtocols []string `yaml:"scrape_protocols,omitempty"`
 	// FallbackScrapeProtocol is the format assumed for an answer without a known content
-	// type: one of the text formats that Ingot reads. Default PrometheusText0.0.4.
+	// type. Default: scrape.fallback_protocol.
 	FallbackScrapeProtocol string `yaml:"fallback_scrape_protocol,omitempty"`
+	// ScrapeNativeHistograms takes native histograms. Default: scrape.native_histograms.
+	ScrapeNativeHistograms *bool `yaml:"scrape_native_histograms,omitempty"`
+	// AlwaysScrapeClassicHistograms takes the classic buckets of a histogram that is also
+	// exposed as a native one. Default: scrape.always_scrape_classic_histograms.
+	AlwaysScrapeClassicHistograms *bool `yaml:"always_scrape_classic_histograms,omitempty"`
+	// ConvertClassicHistogramsToNHCB turns classic histograms into native histograms with
+	// custom buckets. Default: scrape.convert_classic_histograms_to_nhcb.
+	ConvertClassicHistogramsToNHCB *bool `yaml:"convert_classic_histograms_to_nhcb,omitempty"`
 	// MetricsPath is the path of the request. Default /metrics.
 	MetricsPath string `yaml:"metrics_path,omitempty"`
 	// Scheme is http or https. Default http.
 	Scheme string `yaml:"scheme,omitempty"`
-	// EnableCompression asks for a response in gzip. Default true.
-	EnableCompression bool `yaml:"enable_compression"`
+	// EnableCompression asks for responses in gzip when true and for uncompressed ones when
+	// false. Default: what scrape.identity_networks says about the target. (Prometheus: true.)
+	EnableCompression *bool `yaml:"enable_compression,omitempty"`
 	// BodySizeLimit is the largest response after decompression. Default: scrape.body_size_limit.
 	BodySizeLimit config.Size `yaml:"body_size_limit,omitempty"`
 	// SampleLimit is how many samples a scrape may yield after metric relabelling. Default: scrape.sample_limit.
@@ -124,18 +189,18 @@ type JobConfig struct {
 	LabelValueLengthLimit uint `yaml:"label_value_length_limit,omitempty"`
 	// KeepDroppedTargets is how many dropped targets the status page shows. Default: scrape.keep_dropped_targets.
 	KeepDroppedTargets uint `yaml:"keep_dropped_targets,omitempty"`
-	// MetricNameValidationScheme is utf8 or legacy. Default utf8.
+	// NativeHistogramBucketLimit is how many buckets a native histogram may have. Buckets are
+	// merged to keep it; where that is not possible, the scrape fails. Default 0, no limit.
+	NativeHistogramBucketLimit uint `yaml:"native_histogram_bucket_limit,omitempty"`
+	// NativeHistogramMinBucketFactor is how much larger each bucket must be than the one
+	// before. Buckets are merged to keep it. Default 0, no limit.
+	NativeHistogramMinBucketFactor float64 `yaml:"native_histogram_min_bucket_factor,omitempty"`
+	// MetricNameValidationScheme is utf8 or legacy. Default: scrape.metric_name_validation_scheme.
 	MetricNameValidationScheme model.ValidationScheme `yaml:"metric_name_validation_scheme,omitempty"`
 	// MetricNameEscapingScheme is how targets are asked to escape names: allow-utf-8,
-	// underscores, dots or values. Default allow-utf-8, underscores under
-	// metric_name_validation_scheme legacy.
+	// underscores, dots or values. Default: scrape.metric_name_escaping_scheme, but what suits
+	// metric_name_validation_scheme where the job sets that.
 	MetricNameEscapingScheme string `yaml:"metric_name_escaping_scheme,omitempty"`
-	// ScrapeNativeHistograms
-	ScrapeNativeHistograms         *bool   `yaml:"scrape_native_histograms,omitempty"`
-	AlwaysScrapeClassicHistograms  *bool   `yaml:"always_scrape_classic_histograms,omitempty"`
-	ConvertClassicHistogramsToNHCB *bool   `yaml:"convert_classic_histograms_to_nhcb,omitempty"`
-	NativeHistogramBucketLimit     uint    `yaml:"native_histogram_bucket_limit,omitempty"`
-	NativeHistogramMinBucketFactor float64 `yaml:"native_histogram_min_bucket_factor,omitempty"`
 	// ExtraScrapeMetrics adds three series a target. Default: scrape.extra_scrape_metrics.
 	ExtraScrapeMetrics *bool `yaml:"extra_scrape_metrics,omitempty"`
 
@@ -156,19 +221,54 @@ type JobConfig struct {
 // DefaultJobConfig returns what Prometheus has as the defaults of a scrape_config.
 func DefaultJobConfig() JobConfig {
 	return JobConfig{
-		HonorTimestamps:   true,
-		MetricsPath:       "/metrics",
-		Scheme:            "http",
-		EnableCompression: true,
-		HTTPClientConfig:  promconfig.DefaultHTTPClientConfig,
+		HonorTimestamps:  true,
+		MetricsPath:      "/metrics",
+		Scheme:           "http",
+		HTTPClientConfig: promconfig.DefaultHTTPClientConfig,
 	}
 }
 
-// UnmarshalYAML decodes onto the defaults.
+// UnmarshalYAML decodes onto the defaults. Keys of Prometheus that have no counterpart are
+// refused with what to do instead.
 func (c *JobConfig) UnmarshalYAML(unmarshal func(any) error) error {
+	var keys map[string]ignored
+	var ps config.Problems
+	if unmarshal(&keys) == nil { // Otherwise the decoding below says what is wrong.
+		for _, key := range slices.Sorted(maps.Keys(keys)) {
+			if hint := unsupported(key); hint != "" {
+				ps.Add(key, "%s", hint)
+			}
+		}
+	}
+	if len(ps) > 0 {
+		return ps.Err()
+	}
 	*c = DefaultJobConfig()
 	type plain JobConfig
 	return unmarshal((*plain)(c))
+}
+
+// ignored is a value that is not looked at.
+type ignored struct{}
+
+// UnmarshalYAML does nothing.
+func (ignored) UnmarshalYAML(func(any) error) error { return nil }
+
+// unsupported says what to do about a key of Prometheus' scrape_config that Ingot does not
+// have, "" for all others.
+func unsupported(key string) string {
+	switch key {
+	case "scrape_failure_log_file":
+		return "is not supported; failed scrapes are in the log and on the status page, with their reason"
+	case "scrape_classic_histograms":
+		return "has another name since Prometheus 3, use always_scrape_classic_histograms"
+	case "file_sd_configs", "http_sd_configs":
+		return ""
+	}
+	if strings.HasSuffix(key, "_sd_configs") {
+		return "is not supported; use static_configs, file_sd_configs or http_sd_configs"
+	}
+	return ""
 }
 
 // SetDirectory makes relative paths of the job start at dir, as Prometheus does with the
@@ -194,34 +294,55 @@ func (c JobConfig) WithDefaults(global Config) JobConfig {
 	setZero(&c.LabelNameLengthLimit, global.LabelNameLengthLimit)
 	setZero(&c.LabelValueLengthLimit, global.LabelValueLengthLimit)
 	setZero(&c.KeepDroppedTargets, global.KeepDroppedTargets)
-	setZero(&c.MetricNameValidationScheme, model.UTF8Validation)
-	if c.ExtraScrapeMetrics == nil {
-		c.ExtraScrapeMetrics = &global.ExtraScrapeMetrics
+	setDefault(&c.ExtraScrapeMetrics, global.ExtraScrapeMetrics)
+	setDefault(&c.ScrapeNativeHistograms, global.NativeHistograms)
+	setDefault(&c.AlwaysScrapeClassicHistograms, global.AlwaysScrapeClassicHistograms)
+	setDefault(&c.ConvertClassicHistogramsToNHCB, global.ConvertClassicHistogramsToNHCB)
+	c.setNames(global)
+	switch {
+	case len(c.ScrapeProtocols) > 0:
+	case len(global.Protocols) > 0:
+		c.ScrapeProtocols = global.Protocols
+	case *c.ScrapeNativeHistograms:
+		c.ScrapeProtocols = protocols()
+	default:
+		c.ScrapeProtocols = protocols()[1:]
 	}
-	if len(c.ScrapeProtocols) == 0 {
-		c.ScrapeProtocols = []string{textProtocol}
-	}
-	setZero(&c.FallbackScrapeProtocol, textProtocol)
-	off := false
-	for _, b := range []**bool{&c.ScrapeNativeHistograms, &c.AlwaysScrapeClassicHistograms, &c.ConvertClassicHistogramsToNHCB} {
-		if *b == nil {
-			*b = &off
-		}
-	}
+	setZero(&c.FallbackScrapeProtocol, cmp.Or(global.FallbackProtocol, protocolText004))
 	c.RelabelConfigs = withScheme(c.RelabelConfigs, c.MetricNameValidationScheme)
 	c.MetricRelabelConfigs = withScheme(c.MetricRelabelConfigs, c.MetricNameValidationScheme)
 	return c
 }
 
-const (
-	textProtocol     = "PrometheusText0.0.4"
-	textUTF8Protocol = "PrometheusText1.0.0"
-)
+// setNames sets the schemes of names as Prometheus does: a job that sets the validation
+// scheme alone gets the escaping that suits it.
+func (c *JobConfig) setNames(global Config) {
+	setZero(&global.MetricNameValidationScheme, model.UTF8Validation)
+	setZero(&global.MetricNameEscapingScheme, escapingFor(global.MetricNameValidationScheme))
+	if c.MetricNameValidationScheme == model.UnsetValidation {
+		c.MetricNameValidationScheme = global.MetricNameValidationScheme
+		setZero(&c.MetricNameEscapingScheme, global.MetricNameEscapingScheme)
+	}
+	setZero(&c.MetricNameEscapingScheme, escapingFor(c.MetricNameValidationScheme))
+}
+
+func escapingFor(scheme model.ValidationScheme) string {
+	if scheme == model.LegacyValidation {
+		return model.EscapeUnderscores
+	}
+	return model.AllowUTF8
+}
 
 func setZero[T comparable](v *T, def T) {
 	var zero T
 	if *v == zero {
 		*v = def
+	}
+}
+
+func setDefault(v **bool, def bool) {
+	if *v == nil {
+		*v = &def
 	}
 }
 
@@ -258,7 +379,7 @@ func (c *JobConfig) Validate(global Config) error {
 	if c.Scheme != "http" && c.Scheme != "https" {
 		ps.Add("scheme", "must be http or https, is %q", c.Scheme)
 	}
-	c.validateProtocols(&ps)
+	c.validateFormats(&ps, &full)
 	ps.Merge("", c.HTTPClientConfig.Validate())
 	c.validateSources(&ps)
 	validateRules(&ps, "relabel_configs", c.RelabelConfigs, full.MetricNameValidationScheme)
@@ -282,22 +403,40 @@ func ValidateJobs(global Config, jobs []JobConfig) error {
 	return ps.Err()
 }
 
-func (c *JobConfig) validateProtocols(ps *config.Problems) {
-	known := []string{"PrometheusProto", "OpenMetricsText0.0.1", "OpenMetricsText1.0.0", textUTF8Protocol, textProtocol}
-	readable := len(c.ScrapeProtocols) == 0
-	for i, p := range c.ScrapeProtocols {
-		if !slices.Contains(known, p) {
-			ps.Add(config.Index("scrape_protocols", i), "must be one of %v, is %q", known, p)
+func (c *JobConfig) validateFormats(ps *config.Problems, full *JobConfig) {
+	checkProtocols(ps, "scrape_protocols", c.ScrapeProtocols)
+	checkProtocol(ps, "fallback_scrape_protocol", c.FallbackScrapeProtocol)
+	checkEscaping(ps, c.MetricNameEscapingScheme, full.MetricNameValidationScheme)
+	if f := c.NativeHistogramMinBucketFactor; f < 0 || math.IsNaN(f) {
+		ps.Add("native_histogram_min_bucket_factor", "must be 0 or the smallest growth of buckets, such as 1.1, is %v", f)
+	}
+}
+
+func checkProtocols(ps *config.Problems, path string, list []string) {
+	for i, p := range list {
+		checkProtocol(ps, config.Index(path, i), p)
+		if slices.Contains(list[:i], p) {
+			ps.Add(config.Index(path, i), "%s is there twice", p)
 		}
-		readable = readable || p == textProtocol || p == textUTF8Protocol
 	}
-	if !readable {
-		ps.Add("scrape_protocols", "must hold %s or %s, the formats that Ingot reads", textProtocol, textUTF8Protocol)
+}
+
+func checkProtocol(ps *config.Problems, path, p string) {
+	if p != "" && !slices.Contains(protocols(), p) {
+		ps.Add(path, "must be one of %s, is %q", strings.Join(protocols(), ", "), p)
 	}
-	switch c.FallbackScrapeProtocol {
-	case "", textProtocol, textUTF8Protocol:
+}
+
+func checkEscaping(ps *config.Problems, escaping string, scheme model.ValidationScheme) {
+	const path = "metric_name_escaping_scheme"
+	switch escaping {
+	case "", model.EscapeUnderscores, model.EscapeDots, model.EscapeValues:
+	case model.AllowUTF8:
+		if scheme == model.LegacyValidation {
+			ps.Add(path, "must not be %s under metric_name_validation_scheme legacy; use %s", model.AllowUTF8, model.EscapeUnderscores)
+		}
 	default:
-		ps.Add("fallback_scrape_protocol", "must be %s or %s, is %q", textProtocol, textUTF8Protocol, c.FallbackScrapeProtocol)
+		ps.Add(path, "must be one of %s, %s, %s, %s, is %q", model.AllowUTF8, model.EscapeUnderscores, model.EscapeDots, model.EscapeValues, escaping)
 	}
 }
 

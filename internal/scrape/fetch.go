@@ -8,13 +8,12 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"net/netip"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/klauspost/compress/gzip"
-	"github.com/prometheus/common/model"
 
 	"github.com/ingot-telemetry/ingot/internal/expfmt"
 )
@@ -31,6 +30,7 @@ const (
 // fetcher sends scrape requests and reads responses within limits. It is shared by all loops.
 type fetcher struct {
 	userAgent string
+	near      []netip.Prefix // Networks whose targets answer uncompressed.
 	buffers   *buffers
 	unzip     sync.Pool // of *gzip.Reader
 }
@@ -38,7 +38,7 @@ type fetcher struct {
 // newFetcher returns a fetcher for all targets of a manager. max bounds the bytes of all
 // responses being read, 0 is no limit.
 func newFetcher(cfg Config, version string) *fetcher {
-	return &fetcher{userAgent: "Ingot/" + version, buffers: newBuffers(int(cfg.MaxBodiesInFlight))}
+	return &fetcher{userAgent: "Ingot/" + version, near: cfg.IdentityNetworks, buffers: newBuffers(int(cfg.MaxBodiesInFlight))}
 }
 
 // request is what a target is asked with, and what is remembered of its answers. A target
@@ -61,7 +61,7 @@ func (f *fetcher) newRequest(t *target, cfg *JobConfig) (*request, error) {
 		return nil, fail(reasonNetwork, "build the request: %w", withoutURL(err))
 	}
 	req.Header.Set("Accept", acceptHeader(cfg))
-	req.Header.Set("Accept-Encoding", encodingFor(cfg, req.URL.Hostname()))
+	req.Header.Set("Accept-Encoding", encodingFor(cfg, f.near, req.URL.Hostname()))
 	req.Header.Set("User-Agent", f.userAgent)
 	req.Header.Set("X-Prometheus-Scrape-Timeout-Seconds", strconv.FormatFloat(t.timeout.Seconds(), 'f', -1, 64))
 	return &request{cfg: cfg, timeout: t.timeout, http: req, format: formatOf("", cfg.FallbackScrapeProtocol)}, nil
@@ -138,38 +138,11 @@ func (f *fetcher) request(t *target, cfg *JobConfig) (*http.Request, error) {
 	if err != nil {
 		return nil, fail(reasonNetwork, "build the request: %w", withoutURL(err))
 	}
-	encoding := "identity"
-	if cfg.EnableCompression {
-		encoding = "gzip"
-	}
-	req.Header.Set("Accept", accept(cfg))
-	req.Header.Set("Accept-Encoding", encoding)
+	req.Header.Set("Accept", "text/plain;version=0.0.4;q=0.6,*/*;q=0.5")
+	req.Header.Set("Accept-Encoding", encodingFor(cfg, f.near, req.URL.Hostname()))
 	req.Header.Set("User-Agent", f.userAgent)
 	req.Header.Set("X-Prometheus-Scrape-Timeout-Seconds", strconv.FormatFloat(t.timeout.Seconds(), 'f', -1, 64))
 	return req, nil
-}
-
-// accept returns the formats to ask for, with the weights that Prometheus gives them.
-func accept(cfg *JobConfig) string {
-	var b strings.Builder
-	weight := 6
-	for _, p := range cfg.ScrapeProtocols {
-		switch p {
-		case textProtocol:
-			fmt.Fprintf(&b, "text/plain;version=0.0.4;q=0.%d,", weight)
-		case textUTF8Protocol:
-			escaping := model.AllowUTF8
-			if cfg.MetricNameValidationScheme == model.LegacyValidation {
-				escaping = model.EscapeUnderscores
-			}
-			fmt.Fprintf(&b, "text/plain;version=1.0.0;escaping=%s;q=0.%d,", escaping, weight)
-		default:
-			continue
-		}
-		weight--
-	}
-	fmt.Fprintf(&b, "*/*;q=0.%d", weight)
-	return b.String()
 }
 
 // fetch sends the request and reads the response into body. ctx carries the timeout.

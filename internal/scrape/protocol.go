@@ -3,6 +3,8 @@ package scrape
 import (
 	"fmt"
 	"mime"
+	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/ingot-telemetry/ingot/internal/expfmt"
@@ -81,10 +83,32 @@ func formatOf(contentType, fallback string) expfmt.Format {
 	}
 }
 
-// encodingFor returns the content coding to ask a host for.
-func encodingFor(cfg *JobConfig, _ string) string {
-	if cfg.EnableCompression {
+// encodingFor returns the content coding to ask a host for: a name or an address.
+func encodingFor(cfg *JobConfig, networks []netip.Prefix, host string) string {
+	compress := !near(networks, host)
+	switch proxy := cfg.HTTPClientConfig.ProxyConfig; {
+	case cfg.EnableCompression != nil:
+		compress = *cfg.EnableCompression
+	case proxy.ProxyURL.URL != nil || proxy.ProxyFromEnvironment:
+		compress = true
+	}
+	if compress {
 		return "gzip"
 	}
 	return "identity"
+}
+
+// near reports whether a host is in one of the networks. Names are judged by themselves,
+// since it takes a look-up to know more.
+func near(networks []netip.Prefix, host string) bool {
+	if len(networks) == 0 {
+		return false
+	}
+	ip, err := netip.ParseAddr(host)
+	if err != nil {
+		name := "." + strings.TrimSuffix(host, ".")
+		return strings.HasSuffix(name, ".localhost") || strings.HasSuffix(name, ".svc") || strings.HasSuffix(name, ".cluster.local")
+	}
+	ip = ip.Unmap().WithZone("")
+	return slices.ContainsFunc(networks, func(n netip.Prefix) bool { return n.Contains(ip) })
 }
