@@ -3,15 +3,19 @@
 //
 // A [Block] enters a [Queue] by [Queue.Put] and waits in memory (memory.go). When the
 // endpoint does not keep up, it moves on to the segments on disk (segment.go, index.go):
-// disk.go decides when and is the only writer. send.go takes the oldest block, those on disk
-// before those in memory, posts it, and settles it by the verdict of verdict.go. One request
-// is in flight per queue, so blocks arrive in the order in which they were put. A destination
-// that needs more throughput than that gets several queues, each with its own directory and a
-// fixed share of the series; nothing in here would change.
+// disk.go decides when and is the only writer. send.go takes the oldest blocks, those on disk
+// before those in memory, into a window (window.go), posts them (post.go), and settles them by
+// the verdict of verdict.go (settle.go).
 //
-// The package knows bytes only: not what a body holds, not how it was encoded. It does not
-// split, merge or re-encode blocks, and drops none but those that the endpoint refuses and
-// those beyond the limits of [Config], which it counts.
+// Blocks of one shard arrive in the order in which they were put, since one request at a time
+// is on its way for each shard, and a block that has to be sent again keeps its place. Shards
+// do not wait for each other: several requests are on their way at once, more while blocks
+// wait although requests succeed, fewer after a failure. After a failure one request at a time
+// finds out when the endpoint takes data again.
+//
+// The package knows bytes only. What they mean to the endpoint is asked of a [Codec] when the
+// endpoint wants a body smaller or in another format. Blocks are dropped only if the endpoint
+// refuses them or they are beyond the limits of [Config], and counted.
 package delivery
 
 import (
@@ -67,18 +71,21 @@ type Endpoint struct {
 }
 
 // Queue delivers blocks to one endpoint. Three kinds of goroutines meet in it: the callers of
-// Put, one that sends (send.go) and, with a directory, one that owns the files (disk.go).
+// Put, one that sends (send.go) with the requests it has started and, with a directory, one
+// that owns the files (disk.go).
 type Queue struct {
-	cfg    Config
-	dir    string
-	log    *slog.Logger
-	m      *Metrics
-	ep     Endpoint
-	client *http.Client
-	shown  string     // the URL without secrets
-	jitter *rand.Rand // of the sender
-	reader reader     // of the sender
-	files  fileOps
+	cfg     Config
+	dir     string
+	log     *slog.Logger
+	m       *Metrics
+	ep      Endpoint
+	client  *http.Client
+	shown   string      // the URL without secrets
+	jitter  *rand.Rand  // of the sender
+	scanner reader      // of the sender, for headers
+	loader  reader      // of the sender, for bodies
+	header0 http.Header // of the endpoint
+	files   fileOps
 
 	begun     time.Time // for the monotonic clock at the start
 	begunWall int64     // the wall clock at the start, ms since the Unix epoch
@@ -90,30 +97,34 @@ type Queue struct {
 	room        chan struct{} // memory has become free
 	closing     chan struct{} // closed when no Put is taken any more
 
-	mu        sync.Mutex // guards what follows
-	closed    bool
-	diskReady bool               // the directory has been read, or cannot be
-	nextSeq   uint64             // of the next block, also across restarts
-	refused   map[byte]time.Time // when the endpoint has last refused a format
-	mem       []*entry
-	memory    Amount // what mem holds
-	writing   *entry // at the front of mem, or settled meanwhile
-	index     index
-	active    *segment // the last of index, if it is being written
-	inflight  *job
-	vain      int // requests in vain for the block vainSeq
-	vainSeq   uint64
-	acks      []*ack
+	mu           sync.Mutex // guards what follows
+	closed       bool
+	diskReady    bool               // the directory has been read, or cannot be
+	nextSeq      uint64             // of the next block, also across restarts
+	refused      map[byte]time.Time // when the endpoint has last refused a format
+	mem          []*entry
+	memory       Amount // what mem holds
+	writing      *entry // at the front of mem, or settled meanwhile
+	index        index
+	active       *segment // the last of index, if it is being written
+	window       window
+	done         map[uint64]struct{}  // blocks behind the window that the cursor has found settled
+	headers      map[byte]http.Header // by format
+	epoch        int                  // how often requests in vain have set back the sender
+	readFailures int                  // in a row
+	readAgain    time.Time            // not before then after an error
+	acks         []*ack
+	parallelism
 	accounts
 	condition
 }
 
 // accounts is what has happened to the blocks so far.
 type accounts struct {
-	put, restored, sent, retried Amount
-	dropped                      map[string]Amount
-	corrupt, skipped, diskErrors int64
-	unreported                   map[string]*dropReport
+	put, restored, sent, retried          Amount
+	dropped                               map[string]Amount
+	retries, corrupt, skipped, diskErrors int64
+	unreported                            map[string]*dropReport
 }
 
 // condition is how the endpoint and the disk are doing.
@@ -128,19 +139,6 @@ type condition struct {
 	nextAttempt time.Time
 	writeError  string // why blocks cannot be written, "" if they can
 	readError   string
-}
-
-// entry is a block in memory.
-type entry struct {
-	Block
-	seq     uint64
-	put     time.Time
-	settled bool          // accepted while it was being written
-	stored  chan struct{} // if not nil, closed when the block is on disk or will not be
-}
-
-func (e *entry) amount() Amount {
-	return Amount{Blocks: 1, Items: int64(e.Items), Bytes: int64(len(e.Body))}
 }
 
 const (
@@ -179,11 +177,18 @@ func New(cfg Config, dir string, log *slog.Logger, m *Metrics, ep Endpoint) *Que
 		closing:     make(chan struct{}),
 		diskReady:   dir == "",
 		nextSeq:     1,
+		headers:     map[byte]http.Header{},
+		done:        map[uint64]struct{}{},
+		parallelism: parallelism{maxParallel: max(cfg.MaxParallel, 1), limit: 1},
+		header0:     ep.Header,
 		accounts:    accounts{dropped: map[string]Amount{}, unreported: map[string]*dropReport{}},
 		condition:   condition{state: StateOK},
 	}
 	if dir != "" {
 		q.memoryLimit = memoryBehind
+	}
+	if q.header0 == nil {
+		q.header0 = http.Header{}
 	}
 	if ep.Timeout <= 0 {
 		q.ep.Timeout = defaultTimeout

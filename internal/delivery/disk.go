@@ -175,7 +175,7 @@ func (d *disk) begin() error {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	d.file, d.created, d.unsynced = f, true, true
-	s := &segment{base: base, path: path, size: segmentHeaderSize, off: segmentHeaderSize, end: segmentHeaderSize}
+	s := &segment{base: base, path: path, size: segmentHeaderSize, read: segmentHeaderSize, end: segmentHeaderSize}
 	d.q.mu.Lock()
 	defer d.q.mu.Unlock()
 	d.q.active = s

@@ -432,7 +432,7 @@ func TestLostCursorRepeatsButLosesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	older, newer := b[:cursorSize], b[cursorDistance:]
+	older, newer := b[:cursorDistance], b[cursorDistance:]
 	for _, slot := range [][]byte{older, newer} {
 		if _, ok := parseCursor(slot); !ok {
 			t.Errorf("slot %x is not a cursor: both are to be used in turn", slot)

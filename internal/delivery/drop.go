@@ -4,16 +4,17 @@ import "time"
 
 // Why blocks are dropped.
 const (
-	dropRejected   = "rejected"    // the endpoint refuses the data
-	dropTooLarge   = "too_large"   // the endpoint refuses a body of this size
-	dropQueueFull  = "queue_full"  // over max_bytes on disk
-	dropTooOld     = "too_old"     // over max_age
-	dropMemoryFull = "memory_full" // the disk does not take blocks and the memory is full
-	dropCorrupt    = "corrupt"     // damaged or vanished on disk
+	dropRejected    = "rejected"    // the endpoint refuses the data
+	dropTooLarge    = "too_large"   // the endpoint refuses a body of this size
+	dropUnsupported = "unsupported" // no place for it in the format that the endpoint takes
+	dropQueueFull   = "queue_full"  // over max_bytes on disk
+	dropTooOld      = "too_old"     // over max_age
+	dropMemoryFull  = "memory_full" // the disk does not take blocks and the memory is full
+	dropCorrupt     = "corrupt"     // damaged or vanished on disk
 )
 
 func dropReasons() []string {
-	return []string{dropRejected, dropTooLarge, dropQueueFull, dropTooOld, dropMemoryFull, dropCorrupt}
+	return []string{dropRejected, dropTooLarge, dropUnsupported, dropQueueFull, dropTooOld, dropMemoryFull, dropCorrupt}
 }
 
 // reportPause is the least time between two log lines about drops for the same reason.
@@ -53,6 +54,12 @@ func (q *Queue) drop(reason string, a Amount, oldest, newest int64, text string)
 // at the end.
 func (q *Queue) reportDrops(end bool) {
 	now := time.Now()
+	q.mu.Lock()
+	none := len(q.unreported) == 0
+	q.mu.Unlock()
+	if none {
+		return
+	}
 	for _, reason := range dropReasons() {
 		q.mu.Lock()
 		r := q.unreported[reason]

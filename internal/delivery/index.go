@@ -5,24 +5,24 @@ type segment struct {
 	base   uint64
 	path   string
 	size   int64  // of the file; counts towards the cap
-	off    int64  // where the first record that is not settled starts, or damage before it
+	read   int64  // up to where the sender has taken up the records
 	end    int64  // where the last record ends
 	left   Amount // what has not been settled
+	taken  Amount // of left, what the sender has taken up
 	last   uint64 // sequence number of the last record
 	oldest int64  // when the first block of left was finished, as far as known; ms since the Unix epoch
 	newest int64
 	whole  contents // of the file since it was begun; for its trailer
 }
 
-// index knows what is on disk: segments in order, of which only the first is partly settled.
-// It does no I/O and needs the queue's lock.
+// index knows what is on disk: segments in order. It does no I/O and needs the queue's lock.
 type index struct {
 	segs  []*segment
 	left  Amount // sum of the segments' left
+	taken Amount // sum of the segments' taken
 	bytes int64  // sum of the segments' size
 	trash []string
-	// moved says that the place up to which blocks are settled has changed since the cursor
-	// was written.
+	// moved says that more blocks are settled than when the cursor was written.
 	moved bool
 }
 
@@ -33,15 +33,16 @@ func (x *index) add(s *segment) {
 	x.bytes += s.size
 }
 
-// placed notes a record that has been written to the end of the last segment.
-func (x *index) placed(s *segment, r record) {
+// placed notes a record that has been written to the end of the last segment, of which a is
+// not settled.
+func (x *index) placed(s *segment, r record, a Amount) {
 	if s.left.Blocks == 0 {
 		s.oldest = r.time
 	}
 	s.whole.add(r)
 	s.end, s.last, s.newest = r.end(), r.seq, s.whole.newest
-	s.left.add(r.amount())
-	x.left.add(r.amount())
+	s.left.add(a)
+	x.left.add(a)
 	x.grow(s, r.end()-s.size)
 }
 
@@ -51,11 +52,18 @@ func (x *index) grow(s *segment, by int64) {
 	x.bytes += by
 }
 
-// settled notes that the first record of the first segment is done with.
-func (x *index) settled(s *segment, r record) {
-	s.off = r.end()
-	s.left.sub(r.amount())
-	x.left.sub(r.amount())
+// take notes that the sender has taken up a of a segment.
+func (x *index) take(s *segment, a Amount) {
+	s.taken.add(a)
+	x.taken.add(a)
+}
+
+// settled notes that a of what the sender has taken up of a segment is done with.
+func (x *index) settled(s *segment, a Amount) {
+	s.left.sub(a)
+	s.taken.sub(a)
+	x.left.sub(a)
+	x.taken.sub(a)
 	x.moved = true
 }
 
@@ -63,10 +71,26 @@ func (x *index) settled(s *segment, r record) {
 func (x *index) lose(s *segment, keep Amount) Amount {
 	lost := s.left
 	lost.sub(keep)
-	s.left = keep
+	x.taken.sub(s.taken)
+	x.taken.add(keep)
+	s.left, s.taken, s.read = keep, keep, s.end
 	x.left.sub(lost)
 	x.moved = true
 	return lost
+}
+
+// unread returns the first segment of which the sender has not taken up everything, nil if
+// there is none.
+func (x *index) unread() *segment {
+	if x.left.Blocks == x.taken.Blocks {
+		return nil
+	}
+	for _, s := range x.segs {
+		if s.left.Blocks > s.taken.Blocks {
+			return s
+		}
+	}
+	return nil
 }
 
 // drop removes segment i, whose blocks have been accounted for, and leaves its file to be
@@ -85,13 +109,4 @@ func (x *index) trim(active *segment) {
 	for len(x.segs) > 0 && x.segs[0] != active && x.segs[0].left.Blocks == 0 {
 		x.drop(0)
 	}
-}
-
-// cursor returns the place up to which everything is settled; next is the sequence number
-// that the next block gets.
-func (x *index) cursor(next uint64) cursor {
-	if len(x.segs) == 0 {
-		return cursor{base: next}
-	}
-	return cursor{base: x.segs[0].base, off: x.segs[0].off}
 }

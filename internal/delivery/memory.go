@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"time"
@@ -47,7 +48,8 @@ func (q *Queue) enqueue(b Block) (stored <-chan struct{}, err error) {
 	if q.closed {
 		return nil, ErrClosed
 	}
-	e := &entry{Block: b, seq: q.nextSeq, put: time.Now()}
+	total := Amount{Blocks: 1, Items: int64(b.Items), Bytes: int64(len(b.Body))}
+	e := &entry{Block: b, seq: q.nextSeq, put: time.Now(), total: total, left: total}
 	q.nextSeq++
 	if q.dir != "" {
 		q.makeMemory(int64(len(b.Body)))
@@ -56,8 +58,8 @@ func (q *Queue) enqueue(b Block) (stored <-chan struct{}, err error) {
 		}
 	}
 	q.mem = append(q.mem, e)
-	q.memory.add(e.amount())
-	q.put.add(e.amount())
+	q.memory.add(total)
+	q.put.add(total)
 	if b.Ack != nil {
 		q.acks = append(q.acks, &ack{seq: e.seq, call: b.Ack})
 	}
@@ -87,40 +89,44 @@ func (q *Queue) always() bool { return q.dir != "" && q.cfg.Durability == Always
 func (q *Queue) makeMemory(size int64) {
 	for i := 0; q.memory.Bytes+size > q.memoryLimit && i < len(q.mem); {
 		e := q.mem[i]
-		if e == q.writing || q.inflight != nil && q.inflight.entry == e {
+		switch {
+		case e == q.writing || e.flying:
 			i++
-			continue
+		case e.taken:
+			q.dropTaken(e, dropMemoryFull, "")
+		default:
+			ms := e.Time.UnixMilli()
+			q.drop(dropMemoryFull, e.left, ms, ms, "")
+			q.memory.sub(e.left)
+			q.leaveMemory(e)
+			q.acknowledge(e.seq, e.seq)
 		}
-		q.mem = slices.Delete(q.mem, i, i+1)
-		q.forget(e)
-		ms := e.Time.UnixMilli()
-		q.drop(dropMemoryFull, e.amount(), ms, ms, "")
-		q.acknowledge(e.seq, e.seq)
 	}
 }
 
-// popMemory removes the first block from memory.
-func (q *Queue) popMemory() *entry {
-	e := q.mem[0]
-	q.mem[0] = nil
-	q.mem = q.mem[1:]
-	q.forget(e)
-	return e
+// untaken returns the first block in memory that is not in the window, nil if there is none.
+func (q *Queue) untaken() *entry {
+	for _, e := range q.mem {
+		if !e.taken {
+			return e
+		}
+	}
+	return nil
 }
 
-// forget does what is due when a block leaves the memory.
-func (q *Queue) forget(e *entry) {
-	q.memory.sub(e.amount())
+// leaveMemory removes a block from memory of which nothing is left there.
+func (q *Queue) leaveMemory(e *entry) {
+	if q.mem[0] == e { // As nearly always.
+		q.mem[0] = nil
+		q.mem = q.mem[1:]
+	} else {
+		q.mem = without(q.mem, e)
+	}
+	if e != q.writing {
+		e.Body = nil // A block settled before its time stays in the window.
+	}
 	e.release()
 	wake(q.room)
-}
-
-// release ends the wait of a Put for the disk.
-func (e *entry) release() {
-	if e.stored != nil {
-		close(e.stored)
-		e.stored = nil
-	}
 }
 
 // behind tells whether the blocks in memory are due to be written to disk.
@@ -128,7 +134,8 @@ func (q *Queue) behind(now time.Time) bool {
 	if len(q.mem) == 0 || q.dir == "" {
 		return false
 	}
-	return q.always() || q.closed || q.state != StateOK || q.index.left.Blocks > 0 || now.Sub(q.mem[0].put) >= spillAfter
+	return q.always() || q.closed || q.state != StateOK || now.Sub(q.mem[0].put) >= spillAfter ||
+		q.index.left.Blocks > q.window.onDisk() // A backlog: more than what is on its way.
 }
 
 // ack is the Ack of a block that has not been called.
@@ -139,13 +146,15 @@ type ack struct {
 }
 
 // acknowledge marks the blocks from first to last, by sequence number, as done with. The
-// sender makes the calls. A block in flight among them is not done with.
+// sender makes the calls. Blocks among them that the window still
+// holds are not done with.
 func (q *Queue) acknowledge(first, last uint64) {
-	for _, a := range q.acks {
+	from, _ := slices.BinarySearchFunc(q.acks, first, func(a *ack, seq uint64) int { return cmp.Compare(a.seq, seq) })
+	for _, a := range q.acks[from:] {
 		if a.seq > last {
 			break
 		}
-		if a.seq >= first && (q.inflight == nil || q.inflight.seq != a.seq) {
+		if !q.window.holds(a.seq) {
 			a.done = true
 		}
 	}
@@ -158,7 +167,8 @@ func (q *Queue) acknowledge(first, last uint64) {
 func (q *Queue) callAcks() {
 	for {
 		q.mu.Lock()
-		if len(q.acks) == 0 || !q.acks[0].done {
+		before := q.window.entries // Also blocks of a former run, which have no Ack.
+		if len(q.acks) == 0 || !q.acks[0].done || len(before) > 0 && before[0].seq < q.acks[0].seq {
 			q.mu.Unlock()
 			return
 		}

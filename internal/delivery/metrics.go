@@ -103,6 +103,10 @@ func families() []family {
 	}
 	metric(prometheus.GaugeValue, "queued_items", "Samples or lines that wait in memory and on disk.", "kind", queued(func(a Amount) int64 { return a.Items }))
 	metric(prometheus.GaugeValue, "queued_bytes", "Bytes of request bodies that wait in memory and on disk.", "kind", queued(func(a Amount) int64 { return a.Bytes }))
+	single(prometheus.GaugeValue, "in_flight_requests", "Request bodies that are being sent; they are part of those that wait.", func(s Status) float64 { return float64(s.InFlight.Blocks) })
+	single(prometheus.GaugeValue, "parallelism", "Requests that may be under way at a time, which follows from how the endpoint keeps up.", func(s Status) float64 { return float64(s.Parallelism) })
+	single(prometheus.GaugeValue, "max_parallel", "Limit of the parallelism.", func(s Status) float64 { return float64(s.MaxParallel) })
+	single(prometheus.CounterValue, "retries_total", "Requests that repeated one that had failed.", func(s Status) float64 { return float64(s.Retries) })
 	single(prometheus.GaugeValue, "oldest_age_seconds", "Age of the oldest request body that waits.", func(s Status) float64 { return s.OldestAgeSeconds })
 	single(prometheus.GaugeValue, "disk_used_bytes", "Size of the queue files.", func(s Status) float64 { return float64(s.DiskBytes) })
 	single(prometheus.GaugeValue, "disk_limit_bytes", "Limit of the size of the queue files.", func(s Status) float64 { return float64(s.DiskMaxBytes) })

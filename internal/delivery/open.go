@@ -84,6 +84,7 @@ func (d *disk) load() error {
 		f.take(name)
 	}
 	slices.SortFunc(f.segs, func(a, b *segment) int { return cmp.Compare(a.base, b.base) })
+	f.subtractSettled()
 	for _, s := range f.segs {
 		x.add(s)
 	}
@@ -145,6 +146,44 @@ func (f *found) skip(path string, err error) {
 	f.skipped = append(f.skipped, fmt.Errorf("%s: %w", path, err))
 }
 
+// subtractSettled takes the blocks that the cursor notes as settled off what is left. They lie
+// close behind the cursor, so few headers are read. In a file that cannot be read now they
+// stay, and count as corrupt when it still cannot be later.
+func (f *found) subtractSettled() {
+	if len(f.at.settled) == 0 {
+		return
+	}
+	settled := map[uint64]bool{}
+	last := uint64(0)
+	for _, seq := range f.at.settled {
+		settled[seq], last = true, max(last, seq)
+	}
+	for _, s := range f.segs {
+		if s.base < f.at.base || s.base > last {
+			continue
+		}
+		s.subtract(settled, last)
+	}
+}
+
+func (s *segment) subtract(settled map[uint64]bool, last uint64) {
+	file, err := os.Open(s.path)
+	if err != nil {
+		return
+	}
+	defer file.Close() // Only read from.
+	for at := s.read; ; {
+		r, ok, err := nextRecord(file, s.base, at, s.end)
+		if err != nil || !ok || r.seq > last {
+			return
+		}
+		if settled[r.seq] {
+			s.left.sub(r.amount())
+		}
+		at = r.end()
+	}
+}
+
 // openSegment finds out what is left to deliver of a segment file.
 func openSegment(path string, base uint64, at cursor) (s *segment, damaged int64, err error) {
 	file, err := os.Open(path)
@@ -159,11 +198,11 @@ func openSegment(path string, base uint64, at cursor) (s *segment, damaged int64
 	if !info.Mode().IsRegular() {
 		return nil, 0, errForeign
 	}
-	s = &segment{base: base, path: path, size: info.Size(), off: segmentHeaderSize}
-	if base == at.base && at.off > s.off {
-		s.off = at.off
+	s = &segment{base: base, path: path, size: info.Size(), read: segmentHeaderSize}
+	if base == at.base && at.off > s.read {
+		s.read = at.off
 	}
-	c, err := inspect(file, base, info.Size(), s.off)
+	c, err := inspect(file, base, info.Size(), s.read)
 	if err != nil {
 		return nil, c.damaged(), err
 	}
@@ -184,13 +223,23 @@ func (q *Queue) restore(x index, f *found) {
 	for _, e := range q.mem {
 		e.seq += shift
 	}
+	for _, e := range q.window.entries {
+		if e.settled { // The others are in memory, and have their number.
+			e.seq += shift
+		}
+	}
 	for _, a := range q.acks {
 		a.seq += shift
 	}
-	if q.inflight != nil {
-		q.inflight.seq += shift
-	}
 	q.index = x
+	for _, seq := range f.at.settled {
+		q.done[seq] = struct{}{}
+	}
+	for _, e := range q.mem {
+		if e.taken && !e.flying && x.unread() != nil {
+			q.giveBack(e)
+		}
+	}
 	q.restored.add(x.left)
 	q.corrupt += f.corrupt
 	q.skipped = int64(len(f.skipped))

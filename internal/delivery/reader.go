@@ -5,33 +5,26 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"time"
 )
 
-// reader reads records for the sender and keeps the file of the first segment open.
+// reader keeps the segment file open that was read last.
 type reader struct {
-	path     string
-	file     *os.File
-	failures int // in a row, for this segment
+	path string
+	file *os.File
 }
 
-// read finds the first record between off and end and reads its body.
-func (r *reader) read(s *segment, off, end int64) (rec record, found bool, body []byte, intact bool, err error) {
-	if r.path != s.path || r.file == nil {
-		r.close()
-		if r.file, err = os.Open(s.path); err != nil {
-			r.file = nil
-			return rec, false, nil, false, err
-		}
-		r.path = s.path
+func (r *reader) open(path string) (*os.File, error) {
+	if r.path == path && r.file != nil {
+		return r.file, nil
 	}
-	rec, found, err = nextRecord(r.file, s.base, off, end)
-	if err == nil && found {
-		body, intact, err = readBody(r.file, rec)
-	}
+	r.close()
+	f, err := os.Open(path)
 	if err != nil {
-		r.close() // A new descriptor may do better.
+		return nil, err
 	}
-	return rec, found, body, intact, err
+	r.path, r.file = path, f
+	return f, nil
 }
 
 func (r *reader) close() {
@@ -44,82 +37,127 @@ func (r *reader) close() {
 // isGone tells whether a file or directory does not exist any more.
 func isGone(err error) bool { return errors.Is(err, fs.ErrNotExist) }
 
-// readOldest reads the first block on disk that is whole and young enough and returns it as
-// the one in flight. What is neither is dropped and counted on the way. again asks to look
-// anew, because there is nothing left on disk or the place has changed meanwhile.
-func (q *Queue) readOldest() (j *job, again bool, err error) {
-	q.mu.Lock()
-	if len(q.index.segs) == 0 || q.index.left.Blocks == 0 {
-		q.mu.Unlock()
-		return nil, true, nil
+// scan reads the header of the first record between off and end of a segment and takes the
+// block up into the window. What cannot be read is dropped and counted on the way.
+func (q *Queue) scan(s *segment, off, end int64) {
+	var rec record
+	var found bool
+	f, err := q.scanner.open(s.path)
+	if err == nil {
+		rec, found, err = nextRecord(f, s.base, off, end)
 	}
-	s := q.index.segs[0]
-	off, end := s.off, s.end
-	q.mu.Unlock()
-
-	rec, found, body, intact, err := q.reader.read(s, off, end)
-
+	if err != nil {
+		q.scanner.close() // A new descriptor may do better.
+	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if len(q.index.segs) == 0 || q.index.segs[0] != s || s.off != off || !found && s.end != end {
-		return nil, true, nil // Dropped for the caps, or grown, in the meantime.
+	if q.index.unread() != s || s.read != off || !found && s.end != end {
+		return // Dropped for the caps, or grown, in the meantime.
 	}
 	if err != nil && q.cannotRead(err) {
-		return nil, false, err
+		return
 	}
 	q.canRead()
-	switch {
-	case err != nil, !found:
-		q.loseRest(s)
-	case !intact:
-		q.corrupt++
-		q.skip(s, rec, dropCorrupt)
-	case q.tooOld(rec.time):
-		q.skip(s, rec, dropTooOld)
-	default:
-		s.off, s.oldest = rec.at, rec.time
-		j = &job{body: body, amount: rec.amount(), time: rec.time, seq: rec.seq, seg: s, rec: rec}
-		q.inflight = j
-		return j, false, nil
+	if err != nil || !found {
+		q.loseRest(s, s.taken) // What has been taken up is another matter.
+		return
 	}
-	return nil, true, nil
+	s.read, s.oldest = rec.end(), rec.time
+	e := &entry{
+		Block: Block{Items: int(rec.items), Time: time.UnixMilli(rec.time), Shard: rec.shard, Format: rec.format},
+		seq:   rec.seq, seg: s, rec: rec, total: rec.amount(), left: rec.amount(),
+	}
+	if _, e.settled = q.done[rec.seq]; e.settled {
+		delete(q.done, rec.seq)
+		q.index.moved = true
+	} else {
+		q.index.take(s, e.left)
+	}
+	q.window.add(e)
 }
 
-// skip drops the first record on disk.
-func (q *Queue) skip(s *segment, rec record, reason string) {
-	q.drop(reason, rec.amount(), rec.time, rec.time, "")
-	q.index.settled(s, rec)
-	q.index.trim(q.active)
-	q.acknowledge(0, rec.seq)
-	wake(q.wakeDisk)
+// load returns what to send of a block that is on its way, after reading its body if only the
+// disk has it. If that fails ok is false: the block is in its place again, or has been dropped
+// and counted.
+func (q *Queue) load(e *entry) (p part, attempt int, ok bool) {
+	q.mu.Lock()
+	if e.Body != nil || len(e.parts) > 0 || e.seg == nil {
+		defer q.mu.Unlock()
+		p, attempt = q.begin(e)
+		return p, attempt, true
+	}
+	s, rec := e.seg, e.rec
+	q.mu.Unlock()
+	var body []byte
+	var intact bool
+	f, err := q.loader.open(s.path)
+	if err == nil {
+		body, intact, err = readBody(f, rec)
+	}
+	if err != nil {
+		q.loader.close()
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if err != nil {
+		q.window.stop(e)
+		if !q.cannotRead(err) {
+			q.canRead()
+			q.loseRest(s, q.dropWaiting(s))
+		}
+		return part{}, 0, false
+	}
+	q.canRead()
+	if !intact {
+		q.corrupt++
+		q.dropTaken(e, dropCorrupt, "")
+		return part{}, 0, false
+	}
+	e.Body = body
+	p, attempt = q.begin(e)
+	return p, attempt, true
 }
 
-// loseRest gives up what is left of the first segment on disk, of which nothing can be read.
-func (q *Queue) loseRest(s *segment) {
-	lost := q.index.lose(s, Amount{})
+// loseRest gives up what is left of a segment, but for what keep says, since it cannot be
+// read.
+func (q *Queue) loseRest(s *segment, keep Amount) {
+	lost := q.index.lose(s, keep)
 	q.corrupt += lost.Blocks
 	q.drop(dropCorrupt, lost, s.oldest, s.newest, "")
-	s.off = s.end
-	q.index.trim(q.active)
 	q.acknowledge(0, s.last)
+	q.index.trim(q.active)
 	wake(q.wakeDisk)
+}
+
+// dropWaiting takes the blocks of a segment out of the window that are not on their way, and
+// returns what is left of the others. The caller accounts for what it has taken out.
+func (q *Queue) dropWaiting(s *segment) (keep Amount) {
+	for _, e := range q.window.of(s) {
+		if e.flying {
+			keep.add(e.left)
+		} else {
+			q.window.settle(e)
+		}
+	}
+	return keep
 }
 
 // giveUpReading is after how many attempts in vain to read a segment it is given up, about a
 // minute.
 const giveUpReading = 12
 
-// cannotRead notes that the first segment could not be read and tells whether to try again.
+// cannotRead notes that a segment could not be read and tells whether to try again.
 func (q *Queue) cannotRead(err error) bool {
-	if q.reader.failures == 0 {
+	if q.readFailures == 0 {
 		q.diskErrors++
 	}
-	q.reader.failures++
+	q.readFailures++
 	q.readError = fmt.Sprintf("read the queue: %v", err)
-	return !isGone(err) && q.reader.failures < giveUpReading
+	q.readAgain = time.Now().Add(diskPause)
+	return !isGone(err) && q.readFailures < giveUpReading
 }
 
 func (q *Queue) canRead() {
-	q.reader.failures = 0
-	q.readError = ""
+	q.readFailures = 0
+	q.readError, q.readAgain = "", time.Time{}
 }

@@ -13,8 +13,9 @@ import (
 // A segment is a file of records. Numbers are little-endian, checksums are CRC-32C.
 //
 //	file header, 32 bytes: "INGOTSEG" | version u32 | base u64 | created ms i64 | crc u32
-//	record header, 40:     "IGR\x01" | length, offset, items u32 | seq u64 | time ms i64 |
-//	                       body crc u32 | header crc u32; the body follows
+//	record header, 48:     "IGR\x02" | length, offset, items u32 | seq u64 | time ms i64 |
+//	                       shard u32 | format u8, 3 zero bytes | body crc u32 |
+//	                       header crc u32; the body follows
 //	trailer, 64 bytes:     "ENDINGOT" | end of records, items, bytes, last seq u64 |
 //	                       oldest, newest ms i64 | blocks u32 | crc u32
 //
@@ -28,18 +29,19 @@ import (
 // and header have checksums of their own, so that a flipped bit in a body costs exactly that
 // record and its header still tells how many items are lost.
 const (
-	segmentVersion = 1
+	segmentVersion = 2
 	segmentMagic   = "INGOTSEG"
-	recordMagic    = "IGR\x01"
+	recordMagic    = "IGR\x02"
 	trailerMagic   = "ENDINGOT"
 
 	segmentHeaderSize = 32
-	recordHeaderSize  = 40
+	recordHeaderSize  = 48
 	trailerSize       = 64
 )
 
 var (
 	errNewer   = errors.New("the file was written by a newer version")
+	errOlder   = errors.New("the file was written by an older version, before the first release")
 	errForeign = errors.New("the file is not a queue segment")
 	errEmpty   = errors.New("the segment has no records")
 )
@@ -64,8 +66,8 @@ func segmentHeader(base uint64, created time.Time) []byte {
 	return binary.LittleEndian.AppendUint32(dst, checksum(dst))
 }
 
-// checkSegmentHeader returns errNewer for an intact header of a later version and errForeign
-// for anything that is not an intact header of this version and this base.
+// checkSegmentHeader returns errNewer or errOlder for an intact header of another version and
+// errForeign for anything that is not an intact header of this version and this base.
 func checkSegmentHeader(b []byte, base uint64) error {
 	if len(b) < segmentHeaderSize || string(b[:8]) != segmentMagic ||
 		checksum(b[:segmentHeaderSize-4]) != binary.LittleEndian.Uint32(b[segmentHeaderSize-4:]) {
@@ -73,6 +75,8 @@ func checkSegmentHeader(b []byte, base uint64) error {
 	}
 	if v := binary.LittleEndian.Uint32(b[8:]); v > segmentVersion {
 		return fmt.Errorf("%w: format %d, this program knows %d", errNewer, v, segmentVersion)
+	} else if v < segmentVersion {
+		return fmt.Errorf("%w: format %d, this program knows %d", errOlder, v, segmentVersion)
 	}
 	if binary.LittleEndian.Uint64(b[12:]) != base {
 		return errForeign
@@ -87,6 +91,8 @@ type record struct {
 	seq    uint64
 	items  int64
 	time   int64 // ms since the Unix epoch, when the block was finished
+	shard  uint32
+	format byte
 	crc    uint32
 }
 
@@ -102,6 +108,8 @@ func appendRecord(dst []byte, base uint64, at int64, seq uint64, b Block) []byte
 	dst = binary.LittleEndian.AppendUint32(dst, uint32(b.Items))
 	dst = binary.LittleEndian.AppendUint64(dst, seq)
 	dst = binary.LittleEndian.AppendUint64(dst, uint64(b.Time.UnixMilli()))
+	dst = binary.LittleEndian.AppendUint32(dst, b.Shard)
+	dst = append(dst, b.Format, 0, 0, 0)
 	dst = binary.LittleEndian.AppendUint32(dst, checksum(b.Body))
 	dst = binary.LittleEndian.AppendUint32(dst, checksum(seed(base), dst[start:]))
 	return append(dst, b.Body...)
@@ -119,9 +127,11 @@ func parseRecord(b []byte, base uint64, at, end int64) (record, bool) {
 		items:  int64(binary.LittleEndian.Uint32(b[12:])),
 		seq:    binary.LittleEndian.Uint64(b[16:]),
 		time:   int64(binary.LittleEndian.Uint64(b[24:])),
-		crc:    binary.LittleEndian.Uint32(b[32:]),
+		shard:  binary.LittleEndian.Uint32(b[32:]),
+		format: b[36],
+		crc:    binary.LittleEndian.Uint32(b[40:]),
 	}
-	if uint32(at) != binary.LittleEndian.Uint32(b[8:]) || r.end() > end {
+	if uint32(at) != binary.LittleEndian.Uint32(b[8:]) || r.end() > end || b[37]|b[38]|b[39] != 0 {
 		return record{}, false
 	}
 	return r, true
@@ -247,7 +257,7 @@ func parseTrailer(b []byte, base uint64, fileSize int64) (contents, bool) {
 
 // inspect finds out what a segment file of the given size holds from an offset on (0 for all
 // of it). A finished file costs two reads, one that was cut off by a crash, or that is read
-// from the middle, one for each record. The error is errForeign, errNewer, errEmpty or one of
+// from the middle, one for each record. The error is errForeign, errNewer, errOlder, errEmpty or one of
 // the disk.
 func inspect(f io.ReaderAt, base uint64, size, from int64) (contents, error) {
 	head := make([]byte, segmentHeaderSize)
@@ -256,7 +266,7 @@ func inspect(f io.ReaderAt, base uint64, size, from int64) (contents, error) {
 		return contents{}, err
 	}
 	headErr := checkSegmentHeader(head[:n], base)
-	if errors.Is(headErr, errNewer) {
+	if errors.Is(headErr, errNewer) || errors.Is(headErr, errOlder) {
 		return contents{}, headErr
 	}
 	end := size

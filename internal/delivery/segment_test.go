@@ -237,7 +237,7 @@ func FuzzSegmentReader(f *testing.F) {
 				t.Fatal(err)
 			}
 			if intact {
-				again := appendRecord(nil, 7, rec.at, rec.seq, Block{Body: body, Items: int(rec.items), Time: time.UnixMilli(rec.time)})
+				again := appendRecord(nil, 7, rec.at, rec.seq, Block{Body: body, Items: int(rec.items), Time: time.UnixMilli(rec.time), Shard: rec.shard, Format: rec.format})
 				if !bytes.Equal(again, file[rec.at:rec.end()]) {
 					t.Fatalf("record %+v is not what would be written", rec)
 				}

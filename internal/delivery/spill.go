@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -73,10 +74,10 @@ func (q *Queue) countDiskError() {
 }
 
 // spillMustWait tells whether the first block in memory cannot go to disk yet: it is in
-// flight and there are older blocks on disk, which happens when the directory could be opened
+// flight and there are older blocks on disk that are not, which happens when the directory could be opened
 // only now. Behind those it would lose its place.
 func (q *Queue) spillMustWait() bool {
-	return q.inflight != nil && q.inflight.entry == q.mem[0] && q.index.left.Blocks > 0
+	return q.mem[0].flying && q.index.unread() != nil
 }
 
 // nextSpill returns the block to be written to disk now, nil if none is due.
@@ -101,14 +102,23 @@ func (q *Queue) notWritten() {
 func (q *Queue) written(e *entry, s *segment, rec record) {
 	q.mu.Lock()
 	q.writing = nil
-	q.index.placed(s, rec)
+	q.index.placed(s, rec, e.left)
+	if s.read == rec.at && (e.settled || e.taken) {
+		s.read = rec.end() // The sender has it already.
+	}
 	if e.settled { // Delivered while it was being written.
-		q.index.settled(s, rec)
+		if s.read < rec.end() {
+			q.done[rec.seq] = struct{}{}
+		}
+		e.Body = nil
+		q.index.moved = true
 		q.index.trim(q.active)
 	} else {
-		q.popMemory()
-		if q.inflight != nil && q.inflight.entry == e {
-			q.inflight.entry, q.inflight.seg, q.inflight.rec = nil, s, rec
+		q.memory.sub(e.left)
+		q.leaveMemory(e)
+		if e.taken {
+			e.seg, e.rec = s, rec
+			q.index.take(s, e.left)
 		}
 	}
 	wake(q.wakeSend)
@@ -145,30 +155,28 @@ func (q *Queue) oldestExpired() bool {
 }
 
 // dropSegment drops what is left of the oldest segment that has something to drop, and tells
-// whether there was one. A block in flight stays until its outcome is known; its file does
+// whether there was one. Blocks in flight stay until their outcome is known; their file does
 // not count towards the cap any more, which it exceeds for the time of one request. For age
 // only a segment goes of which all is too old.
 func (q *Queue) dropSegment(reason string) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for i, s := range q.index.segs {
-		var keep Amount
-		if q.inflight != nil && q.inflight.seg == s {
-			keep = q.inflight.amount
-		}
-		if s == q.active || s.left == keep && keep != (Amount{}) {
+		if s == q.active || s.left.Blocks > 0 && s.left.Blocks == q.window.flyingOf(s) {
 			continue
 		}
 		if reason == dropTooOld && !q.tooOld(s.newest) {
 			return false
 		}
-		lost := q.index.lose(s, keep)
-		q.drop(reason, lost, s.oldest, s.newest, "")
+		oldest := s.oldest
+		if first := q.window.of(s); len(first) > 0 {
+			oldest = min(oldest, first[0].Time.UnixMilli())
+		}
+		q.drop(reason, q.index.lose(s, q.dropWaiting(s)), oldest, s.newest, "")
 		q.acknowledge(0, s.last)
-		if keep == (Amount{}) {
+		if s.left.Blocks == 0 {
 			q.index.drop(i)
 		} else {
-			s.end, s.last = q.inflight.rec.end(), q.inflight.seq
 			q.index.grow(s, -s.size)
 		}
 		return true
@@ -182,7 +190,24 @@ func (q *Queue) position() (cursor, bool) {
 	defer q.mu.Unlock()
 	moved := q.index.moved
 	q.index.moved = false
-	return q.index.cursor(q.nextSeq), moved
+	if len(q.index.segs) == 0 {
+		return cursor{base: q.nextSeq}, moved
+	}
+	first := q.index.segs[0]
+	c := cursor{base: first.base, off: first.read}
+	for _, e := range q.window.entries {
+		switch {
+		case e.settled:
+			c.settled = append(c.settled, e.seq)
+		case e.seg == first:
+			c.off = min(c.off, e.rec.at)
+		}
+	}
+	for seq := range q.done {
+		c.settled = append(c.settled, seq)
+	}
+	slices.Sort(c.settled)
+	return c, moved
 }
 
 // takeTrash returns the files to be removed, returnTrash those that could not be.

@@ -88,6 +88,13 @@ type Status struct {
 	// next one is due.
 	Attempt     int       `json:"attempt,omitempty"`
 	NextAttempt time.Time `json:"next_attempt,omitzero"`
+	// InFlight is the part of Memory and Disk that is being sent at the moment, a block in each
+	// request. Parallelism is how many requests may be under way now, MaxParallel its limit.
+	InFlight    Amount `json:"in_flight"`
+	Parallelism int    `json:"parallelism"`
+	MaxParallel int    `json:"max_parallel"`
+	// Retries counts the requests that repeated one that had failed.
+	Retries int64 `json:"retries"`
 }
 
 // Status returns a snapshot for the status pages.
@@ -116,6 +123,9 @@ func (q *Queue) Status() Status {
 		LastSuccess:    q.lastSuccess,
 		Attempt:        q.attempts,
 		NextAttempt:    q.nextAttempt,
+		Parallelism:    q.limit,
+		MaxParallel:    q.maxParallel,
+		Retries:        q.retries,
 	}
 	if q.dir != "" {
 		s.DiskMaxBytes = int64(q.cfg.MaxBytes)
@@ -127,11 +137,25 @@ func (q *Queue) Status() Status {
 	case s.DiskError != "":
 		s.State = StateDegraded
 	}
-	switch {
-	case q.index.left.Blocks > 0:
-		s.OldestAgeSeconds = q.age(q.index.segs[0].oldest).Seconds()
-	case len(q.mem) > 0:
-		s.OldestAgeSeconds = q.age(q.mem[0].Time.UnixMilli()).Seconds()
+	if ms, ok := q.oldest(); ok {
+		s.OldestAgeSeconds = q.age(ms).Seconds()
+	}
+	for _, e := range q.window.flights {
+		s.InFlight.add(e.left)
 	}
 	return s
+}
+
+// oldest returns when the oldest block was finished that is not settled, as far as that is
+// known; false if there is none.
+func (q *Queue) oldest() (ms int64, ok bool) {
+	switch {
+	case len(q.window.entries) > 0:
+		return q.window.entries[0].Time.UnixMilli(), true
+	case q.index.left.Blocks > 0:
+		return q.index.segs[0].oldest, true
+	case len(q.mem) > 0:
+		return q.mem[0].Time.UnixMilli(), true
+	}
+	return 0, false
 }

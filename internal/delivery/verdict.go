@@ -58,10 +58,33 @@ func judge(code int, words string) verdict {
 	if code >= 500 {
 		return retryLater
 	}
-	if wantsTLS(words) {
+	switch {
+	case wantsTLS(words):
 		return misconfigured
+	case code == http.StatusBadRequest && wantsLess(words):
+		return tooLarge
 	}
 	return rejected
+}
+
+// wantsLess reports whether a refusal is about the size of the request: that of Mimir, of
+// gRPC behind a gateway, of Go's own limit for bodies, and of VictoriaMetrics. Their status is
+// 400 as if the data were at fault, but it can be sent in smaller pieces.
+func wantsLess(words string) bool {
+	words = strings.ToLower(words)
+	for _, said := range [...]string{
+		"err-mimir-distributor-max-write-message-size",
+		"received message larger than max",
+		"request body too large",
+		"too big packed request",
+		"too big unpacked request",
+		"write request too large",
+	} {
+		if strings.Contains(words, said) {
+			return true
+		}
+	}
+	return false
 }
 
 // wantsTLS reports whether a body is what a port for HTTPS answers to plain HTTP: that of Go,
@@ -103,13 +126,14 @@ const (
 
 // pause returns how long to wait after the n-th request in vain (from 1) with that verdict.
 // asked is what the endpoint asked for, 0 if nothing. Jitter makes a pause up to a tenth
-// shorter, or longer where the endpoint asked for it, which must not be undercut.
+// shorter, or longer where the endpoint asked for it, which must not be undercut; it does not
+// pass the cap.
 func pause(v verdict, n int, asked time.Duration, jitter *rand.Rand) time.Duration {
 	if v != retryLater {
 		return operatorPause
 	}
 	if asked > 0 {
-		return asked + time.Duration(jitter.Int64N(int64(asked)/10+1))
+		return max(asked, min(asked+time.Duration(jitter.Int64N(int64(asked)/10+1)), maxRetryAfter))
 	}
 	d := maxBackoff
 	if n < 11 { // 100 ms << 10 is over a minute.
