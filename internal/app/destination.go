@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -180,7 +181,7 @@ func (d *Destination) exampleURL() string {
 // validateKind refuses batching keys of the other type, which would do nothing.
 func (d *Destination) validateKind(ps *config.Problems) {
 	def := DefaultDestination(d.Type)
-	if d.Type == Loki && d.RemoteWrite != def.RemoteWrite {
+	if d.Type == Loki && !reflect.DeepEqual(d.RemoteWrite, def.RemoteWrite) {
 		ps.Add("", "max_samples_per_send, max_bytes and batch_send_deadline are keys of type prometheus; use batch_size and batch_wait")
 	}
 	if d.Type == Prometheus && d.Loki != def.Loki {

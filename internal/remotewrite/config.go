@@ -1,7 +1,13 @@
 package remotewrite
 
 import (
+	"maps"
+	"net/http"
+	"slices"
 	"time"
+
+	prommodel "github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/model/relabel"
 
 	"github.com/ingot-telemetry/ingot/internal/config"
 )
@@ -13,21 +19,85 @@ const (
 	maxRequestBytes = 64 * config.MiB
 )
 
+// The values of EndpointConfig.ProtobufMessage.
+const (
+	// Message1 is remote write 1.0.
+	Message1 = "prometheus.WriteRequest"
+	// Message2 is remote write 2.0.
+	Message2 = "io.prometheus.write.v2.Request"
+	// MessageAuto is remote write 2.0, and 1.0 where the endpoint does not take that.
+	MessageAuto = "auto"
+)
+
+// The values of EndpointConfig.Compression.
+const (
+	compressionSnappy = "snappy"
+	compressionZstd   = "zstd"
+)
+
 // EndpointConfig is how samples for one destination are put together to requests. It is part
 // of the destination's block.
 type EndpointConfig struct {
-	// MaxSamplesPerSend ends a request that has this many samples. Default 2000.
+	// MaxSamplesPerSend ends a request that has this many samples. Default 10000.
 	MaxSamplesPerSend int `yaml:"max_samples_per_send"`
 	// MaxBytes ends a request that has this size before compression, which makes it about
-	// ten times smaller. Default 1MiB.
+	// ten times smaller. One of about 700KiB after compression ends in any case. Default 8MiB.
 	MaxBytes config.Size `yaml:"max_bytes"`
 	// BatchSendDeadline ends a request this long after its first sample. Default 1s.
 	BatchSendDeadline config.Duration `yaml:"batch_send_deadline"`
+	// ProtobufMessage is prometheus.WriteRequest (remote write 1.0),
+	// io.prometheus.write.v2.Request (2.0), or auto: 2.0 until the endpoint shows that it does
+	// not know that, then 1.0 for a day. Default prometheus.WriteRequest.
+	ProtobufMessage string `yaml:"protobuf_message"`
+	// Compression is snappy, which every receiver takes, or zstd, which VictoriaMetrics takes
+	// with remote write 1.0. Default snappy.
+	Compression string `yaml:"compression"`
+	// SendExemplars sends exemplars along. Default true.
+	SendExemplars bool `yaml:"send_exemplars"`
+	// SendNativeHistograms sends native histograms, those with custom buckets by 2.0 only.
+	// What is not sent is counted. Default true.
+	SendNativeHistograms bool `yaml:"send_native_histograms"`
+	// MetadataConfig says when type, help and unit of metric families are sent.
+	MetadataConfig MetadataConfig `yaml:"metadata_config"`
+	// WriteRelabelConfigs are applied to every series after external labels were added.
+	WriteRelabelConfigs []*relabel.Config `yaml:"write_relabel_configs,omitempty"`
+	// Headers are sent with every request. They cannot replace those of the protocol.
+	Headers map[string]string `yaml:"headers,omitempty"`
+}
+
+// MetadataConfig is about type, help and unit of metric families. Remote write 2.0 sends them
+// with every series, 1.0 in requests of their own.
+type MetadataConfig struct {
+	// Send sends metadata. Default true.
+	Send bool `yaml:"send"`
+	// SendInterval is the time between two sendings by remote write 1.0. Default 1m.
+	SendInterval config.Duration `yaml:"send_interval"`
+	// MaxSamplesPerSend is how many families a request of 1.0 has at most. Default 2000.
+	MaxSamplesPerSend int `yaml:"max_samples_per_send"`
 }
 
 // DefaultEndpointConfig returns the defaults.
 func DefaultEndpointConfig() EndpointConfig {
-	return EndpointConfig{MaxSamplesPerSend: 2000, MaxBytes: config.MiB, BatchSendDeadline: config.Duration(time.Second)}
+	return EndpointConfig{
+		MaxSamplesPerSend:    10_000,
+		MaxBytes:             8 * config.MiB,
+		BatchSendDeadline:    config.Duration(time.Second),
+		ProtobufMessage:      Message1,
+		Compression:          compressionSnappy,
+		SendExemplars:        true,
+		SendNativeHistograms: true,
+		MetadataConfig:       MetadataConfig{Send: true, SendInterval: config.Duration(time.Minute), MaxSamplesPerSend: 2000},
+	}
+}
+
+// reservedHeaders are those that the protocol and the HTTP client set, as in Prometheus.
+// Authentication has keys of its own, which read secrets from files.
+var reservedHeaders = map[string]bool{
+	"Authorization": true, "Host": true, "Content-Encoding": true, "Content-Length": true, "Content-Type": true,
+	"User-Agent": true, "Connection": true, "Keep-Alive": true, "Proxy-Authenticate": true, "Proxy-Authorization": true,
+	"Www-Authenticate": true, "Accept-Encoding": true, "Transfer-Encoding": true, "Retry-Attempt": true,
+	"X-Prometheus-Remote-Write-Version": true, "X-Prometheus-Remote-Read-Version": true, "X-Victoriametrics-Remote-Write-Version": true,
+	"X-Amz-Date": true, "X-Amz-Security-Token": true, "X-Amz-Content-Sha256": true,
 }
 
 // Validate returns every problem as [config.Problems].
@@ -42,5 +112,53 @@ func (c EndpointConfig) Validate() error {
 	if c.BatchSendDeadline <= 0 {
 		ps.Add("batch_send_deadline", "must be longer than 0s, is %s", c.BatchSendDeadline)
 	}
+	switch c.ProtobufMessage {
+	case Message1, Message2, MessageAuto:
+	default:
+		ps.Add("protobuf_message", "must be %s, %s or %s, is %q", Message1, Message2, MessageAuto, c.ProtobufMessage)
+	}
+	switch {
+	case c.Compression != compressionSnappy && c.Compression != compressionZstd:
+		ps.Add("compression", "must be %s or %s, is %q", compressionSnappy, compressionZstd, c.Compression)
+	case c.Compression == compressionZstd && c.ProtobufMessage != Message1:
+		ps.Add("compression", "%s goes with protobuf_message %s only", compressionZstd, Message1)
+	}
+	ps.Merge("metadata_config", c.MetadataConfig.validate())
+	for i, r := range c.WriteRelabelConfigs {
+		at := config.Index("write_relabel_configs", i)
+		if r == nil {
+			ps.Add(at, "must not be empty")
+			continue
+		}
+		rule := *r
+		ps.Merge(at, rule.Validate(prommodel.UTF8Validation))
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Headers)) {
+		if reservedHeaders[http.CanonicalHeaderKey(name)] {
+			ps.Add("headers."+name, "is set by the program itself, remove it; authentication has keys of its own")
+		}
+	}
 	return ps.Err()
+}
+
+func (c MetadataConfig) validate() error {
+	var ps config.Problems
+	if c.Send && c.SendInterval <= 0 {
+		ps.Add("send_interval", "must be longer than 0s, is %s", c.SendInterval)
+	}
+	if c.Send && c.MaxSamplesPerSend < 1 {
+		ps.Add("max_samples_per_send", "must be at least 1, is %d", c.MaxSamplesPerSend)
+	}
+	return ps.Err()
+}
+
+// rules returns copies of the write relabelling rules that can be applied.
+func (c EndpointConfig) rules() []*relabel.Config {
+	var all []*relabel.Config
+	for _, r := range c.WriteRelabelConfigs {
+		rule := *r
+		rule.NameValidationScheme = prommodel.UTF8Validation
+		all = append(all, &rule)
+	}
+	return all
 }

@@ -1,22 +1,25 @@
-// Package remotewrite turns batches of samples into Prometheus remote-write 1.0 requests,
-// for each destination with its own external labels and limits.
+// Package remotewrite turns batches of samples into Prometheus remote-write requests, 1.0 and
+// 2.0, for each destination with its own external labels, relabelling and limits.
 //
-// [Writer.Push] runs on the goroutine of the source. For each endpoint it appends the samples
-// to one open request, whose label sets are copied as they are (model.Labels is the wire
-// form), and when the request is full it is compressed and handed to the endpoint's queue.
-// [Writer.Run] ends requests that have waited long enough.
+// A source opens a transaction with [Writer.Appender], appends what a scrape yields as it is
+// read, and commits or rolls back (transaction.go). Samples are encoded as they come: for 1.0
+// (encode1.go) into a piece of 128 KiB that is compressed when it is full (compress.go), for
+// 2.0 (encode2.go, symbols.go) into a request with symbols of its own. Commit moves that into
+// the open request of the shard that the target belongs to (shard.go, merge2.go), and a request
+// that is full or old enough goes to the endpoint's queue. [Codec] is what the queue asks when
+// an endpoint wants a request in another form (codec.go, format.go).
 //
 // The package sends nothing itself, keeps nothing across restarts, never waits for a backend
-// and does not reorder: what a source pushed first is in an earlier request or further ahead
-// in the same one.
+// and does not reorder: what was committed first under a key is in an earlier request of the
+// same shard or further ahead in the same one.
 package remotewrite
 
 import (
 	"context"
-	"errors"
+	"hash/maphash"
 	"log/slog"
-	"net/http"
 	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -24,10 +27,18 @@ import (
 	"github.com/ingot-telemetry/ingot/internal/model"
 )
 
+// DefaultShards is the number of shards of an endpoint that does not say otherwise.
+const DefaultShards = 8
+
+// keepTransactions bounds the transactions that are kept for later, with their small buffers.
+const keepTransactions = 64
+
 // Queue takes finished requests. In the program this is *delivery.Queue, with a directory, so
 // that Put does not wait for the backend.
 type Queue interface {
 	Put(ctx context.Context, b delivery.Block) error
+	// Refused tells whether the endpoint has lately refused a format.
+	Refused(format byte) bool
 }
 
 // Endpoint is one destination of the samples.
@@ -36,53 +47,97 @@ type Endpoint struct {
 	Name string
 	// Config has passed Validate.
 	Config EndpointConfig
-	// External labels are added to every series that does not have them.
+	// External labels are added to every series that does not have them. Those that all
+	// endpoints have in common are better added by the source, once a series.
 	External model.Labels
-	// Durable ends the request with every Push, which returns when the queue has taken it:
+	// Durable ends the request with every Commit, which returns when the queue has taken it:
 	// durability always.
 	Durable bool
-	Queue   Queue
-}
-
-// Header returns the headers that the protocol asks of every request. userAgent is the
-// program's name and version, ingot/1.2.3.
-func Header(userAgent string) http.Header {
-	return http.Header{
-		"Content-Type":                      {"application/x-protobuf"},
-		"Content-Encoding":                  {"snappy"},
-		"User-Agent":                        {userAgent},
-		"X-Prometheus-Remote-Write-Version": {"0.1.0"},
-	}
+	// Shards is how many requests may be under way at the same time, each with a fixed share
+	// of the targets. Another number after a restart may let samples that are still on disk be
+	// overtaken. Default 8.
+	Shards int
+	Queue  Queue
 }
 
 // Writer writes to several endpoints.
 type Writer struct {
-	streams []*stream
+	streams  []*stream
+	buf      *buffers
+	seed     maphash.Seed
+	families *collector // nil if no endpoint wants metadata in requests of its own
+
+	mu   sync.Mutex
+	free []*transaction
 }
 
 // New returns a writer for the endpoints, whose names differ.
 func New(log *slog.Logger, reg prometheus.Registerer, endpoints []Endpoint) *Writer {
-	w := &Writer{}
+	w := &Writer{buf: newBuffers(), seed: maphash.MakeSeed()}
+	for _, e := range endpoints {
+		if e.Config.MetadataConfig.Send && e.Config.ProtobufMessage != Message2 {
+			w.families = &collector{seen: map[model.Metadata]time.Time{}}
+		}
+	}
 	m := newMetrics(reg)
 	for _, e := range endpoints {
-		w.streams = append(w.streams, &stream{Endpoint: e, log: log, metrics: m.endpoint(e.Name), opened: make(chan struct{}, 1)})
+		w.streams = append(w.streams, newStream(e, log, m.endpoint(e.Name), w))
 	}
 	return w
 }
 
-// Push adds the samples of a batch to the open request of every endpoint, as one piece. It
-// keeps nothing of b and never waits for a backend. Concurrent calls are safe. The error says
-// which queues did not take a request, whose samples are counted as dropped.
-func (w *Writer) Push(b *model.Batch) error {
-	var errs []error
-	for _, s := range w.streams {
-		errs = append(errs, s.push(context.Background(), b)) // Put does not wait for the backend.
+// Appender opens a transaction. The key is a hash of the target that stays the same over
+// restarts: what is committed under one key is delivered in that order. Any number of
+// transactions may be open at the same time, one for each goroutine; those of one key must
+// follow one another. Every one has to be ended by Commit or Rollback.
+//
+// The error of Commit says which queues did not take a request, whose samples are counted as
+// dropped.
+func (w *Writer) Appender(key uint64) model.Appender {
+	t := w.transaction()
+	for _, p := range t.parts {
+		p.begin(key)
 	}
-	return errors.Join(errs...)
+	return t
+}
+
+func (w *Writer) transaction() *transaction {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if n := len(w.free); n > 0 {
+		t := w.free[n-1]
+		w.free[n-1] = nil
+		w.free = w.free[:n-1]
+		return t
+	}
+	t := &transaction{w: w}
+	for _, s := range w.streams {
+		t.parts = append(t.parts, &part{stream: s})
+	}
+	return t
+}
+
+// release takes back a transaction that has ended.
+func (w *Writer) release(t *transaction) {
+	for _, p := range t.parts {
+		p.release()
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.free) < keepTransactions {
+		w.free = append(w.free, t)
+	}
+}
+
+// Push is a transaction of one batch.
+func (w *Writer) Push(b *model.Batch) error {
+	a := w.Appender(0)
+	a.Append(b)
+	return a.Commit()
 }
 
 // Run ends requests at their deadline until ctx ends, then all that are open, and returns
-// nil. No Push may come after that.
+// nil. No Commit may come after that.
 func (w *Writer) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	for _, s := range w.streams {

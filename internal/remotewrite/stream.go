@@ -1,150 +1,244 @@
 package remotewrite
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
+	"hash/maphash"
 	"log/slog"
 	"sync"
 	"time"
 
 	"github.com/klauspost/compress/s2"
+	"github.com/klauspost/compress/zstd"
+)
 
-	"github.com/ingot-telemetry/ingot/internal/delivery"
-	"github.com/ingot-telemetry/ingot/internal/model"
+// keepBuilders and maxKept bound what a stream keeps of builders and encoders that are not in
+// use: how many, and about how many bytes of each.
+const (
+	keepBuilders = 4
+	maxKept      = 2 << 20
 )
 
 // stream puts together the requests of one endpoint.
 type stream struct {
 	Endpoint
-	log     *slog.Logger
-	metrics series
-	opened  chan struct{} // a request has been opened
+	log      *slog.Logger
+	metrics  series
+	buf      *buffers
+	seed     maphash.Seed
+	external []external
+	families *collector // nil if the endpoint gets no metadata
+	shards   []*shard
+	opened   chan struct{} // a request has been opened
 
-	mu         sync.Mutex // guards what follows, and keeps requests in order
-	raw        []byte     // the open request, uncompressed
-	compressed []byte     // scratch
-	samples    int        // in the open request
-	deadline   time.Time  // of the open request
-	refusing   bool       // the queue did not take the last request
+	pieceBytes, pieceSamples int // end a piece of 1.0
+	pieceLimit               int // bytes that no piece of several samples has
+	maxBytes, maxBytes2      int // end a request of 1.0 and of 2.0, before compression
+
+	mu       sync.Mutex  // guards what follows
+	builders []*builder  // not in use
+	encoders []*encoder2 // not in use
+	zstd     *zstd.Encoder
+	unpacked []byte // scratch of transcode
 }
 
-// push adds the samples of a batch to the open request, and hands over each one that is full.
-func (s *stream) push(ctx context.Context, b *model.Batch) error {
+// maxBuilder ends a request of 2.0, which is about eight times smaller than one of 1.0 and is
+// held as it is until it ends.
+const maxBuilder = 1 << 20
+
+func newStream(e Endpoint, log *slog.Logger, m series, w *Writer) *stream {
+	maxBytes := int(e.Config.MaxBytes)
+	if e.Config.Compression == compressionZstd {
+		maxBytes = min(maxBytes, maxZstdBytes)
+	}
+	s := &stream{
+		Endpoint: e, log: log, metrics: m, buf: w.buf, seed: w.seed, external: externals(e.External),
+		opened:       make(chan struct{}, 1),
+		pieceBytes:   min(pieceBytes, maxBytes/4),
+		pieceSamples: max(1, e.Config.MaxSamplesPerSend/4),
+		maxBytes:     maxBytes,
+		maxBytes2:    min(maxBytes, maxBuilder),
+	}
+	if e.Config.MetadataConfig.Send && e.Config.ProtobufMessage != Message2 {
+		s.families = w.families
+	}
+	s.pieceLimit = s.pieceBytes + s.pieceBytes/8
+	n := e.Shards
+	if n < 1 {
+		n = DefaultShards
+	}
+	for i := range n {
+		s.shards = append(s.shards, &shard{stream: s, id: uint32(i), relabel: newRelabeler(e.Config.rules(), w.seed)})
+	}
+	return s
+}
+
+// format returns the format of the next request.
+func (s *stream) format() byte {
+	switch s.Config.ProtobufMessage {
+	case Message2:
+		return Format2
+	case MessageAuto:
+		if !s.Queue.Refused(Format2) {
+			return Format2
+		}
+	}
+	if s.Config.Compression == compressionZstd {
+		return Format1Zstd
+	}
+	return Format1
+}
+
+// builder returns an empty builder.
+func (s *stream) builder() *builder {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var errs []error
-	for _, sample := range b.Samples {
-		before := len(s.raw)
-		s.raw = appendSample(s.raw, model.Labels(b.At(sample.Labels)), sample, s.External)
-		if len(s.raw) > int(s.Config.MaxBytes) && s.samples > 0 {
-			// It belongs into the next one.
-			next := bytes.Clone(s.raw[before:])
-			s.raw = s.raw[:before]
-			errs = append(errs, s.end(ctx))
-			s.raw = append(s.raw, next...)
-		}
-		if s.samples++; s.samples == 1 {
-			s.open()
-		}
-		if s.samples >= s.Config.MaxSamplesPerSend {
-			errs = append(errs, s.end(ctx))
-		}
+	n := len(s.builders)
+	if n == 0 {
+		return newBuilder(s.seed)
 	}
-	s.metrics.samples.Add(float64(len(b.Samples)))
-	if s.Durable {
-		errs = append(errs, s.end(ctx))
-	}
-	return errors.Join(errs...)
+	b := s.builders[n-1]
+	s.builders[n-1] = nil
+	s.builders = s.builders[:n-1]
+	return b
 }
 
-// open notes that a request has been begun.
-func (s *stream) open() {
-	s.deadline = time.Now().Add(time.Duration(s.Config.BatchSendDeadline))
+func (s *stream) putBuilder(b *builder) {
+	if cap(b.wire)+cap(b.series)+16*len(b.index) > maxKept {
+		return
+	}
+	b.reset()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.builders) < keepBuilders {
+		s.builders = append(s.builders, b)
+	}
+}
+
+// encoder returns an encoder that remembers nothing.
+func (s *stream) encoder() *encoder2 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := len(s.encoders)
+	if n == 0 {
+		return &encoder2{pairs: newPairs()}
+	}
+	e := s.encoders[n-1]
+	s.encoders[n-1] = nil
+	s.encoders = s.encoders[:n-1]
+	return e
+}
+
+func (s *stream) putEncoder(e *encoder2) {
+	if cap(e.wire)+32*cap(e.all)+4*len(e.index) > maxKept {
+		return
+	}
+	e.reset()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.encoders) < keepBuilders {
+		s.encoders = append(s.encoders, e)
+	}
+}
+
+// transcode makes zstd of a body in snappy, the form in which requests grow.
+func (s *stream) transcode(body []byte) ([]byte, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.zstd == nil {
+		var err error
+		if s.zstd, err = newZstd(); err != nil {
+			return nil, err
+		}
+	}
+	raw, err := s2.Decode(s.unpacked[:cap(s.unpacked)], body)
+	if err != nil {
+		return nil, fmt.Errorf("snappy: %w", err)
+	}
+	if cap(raw) <= 2*maxZstdBytes {
+		s.unpacked = raw
+	}
+	return s.zstd.EncodeAll(raw, make([]byte, 0, len(body))), nil
+}
+
+// wake tells run that a request has been opened.
+func (s *stream) wake() {
 	select {
 	case s.opened <- struct{}{}:
-	default: // Run has not looked yet.
+	default: // It has not looked yet.
 	}
 }
 
-// end compresses the open request, if there is one, and hands it to the queue. Holding the
-// lock meanwhile keeps requests in order.
-func (s *stream) end(ctx context.Context) error {
-	if s.samples == 0 {
-		return nil
-	}
-	if need := s2.MaxEncodedLen(len(s.raw)); cap(s.compressed) < need {
-		s.compressed = make([]byte, need)
-	}
-	// The body is copied to its size, since the queue may keep it for long.
-	body := bytes.Clone(s2.EncodeSnappy(s.compressed[:cap(s.compressed)], s.raw))
-	samples := s.samples
-	s.metrics.rawBytes.Add(float64(len(s.raw)))
-	s.raw, s.samples, s.deadline = s.raw[:0], 0, time.Time{}
-	s.shrink()
-	err := s.Queue.Put(ctx, delivery.Block{Body: body, Items: samples, Time: time.Now()})
-	if err != nil {
-		s.metrics.dropped.Add(float64(samples))
-		if !s.refusing {
-			s.log.Error("queue does not take requests, samples are lost", "endpoint", s.Name, "count", samples, "err", err)
-		}
-		s.refusing = true
-		return fmt.Errorf("hand %d samples to the queue of %s: %w", samples, s.Name, err)
-	}
-	s.refusing = false
-	s.metrics.requests.Inc()
-	s.metrics.bytes.Add(float64(len(body)))
-	return nil
-}
-
-// shrink gives back buffers that one extraordinary sample has made far too large.
-func (s *stream) shrink() {
-	if limit := 2 * int(s.Config.MaxBytes); cap(s.raw) > limit {
-		s.raw, s.compressed = nil, nil
-	}
-}
-
-// run ends requests at their deadline until ctx ends.
+// run ends requests at their deadline and sends metadata until ctx ends.
 func (s *stream) run(ctx context.Context) {
-	timer := time.NewTimer(0)
-	defer timer.Stop()
+	deadline := time.NewTimer(0)
+	defer deadline.Stop()
+	metadata := make(<-chan time.Time)
+	if s.families != nil {
+		t := time.NewTicker(time.Duration(s.Config.MetadataConfig.SendInterval))
+		defer t.Stop()
+		metadata = t.C
+	}
 	for {
+		// While the timer runs, openings need no look: their deadlines are later.
+		opened := s.opened
+		if next := s.tick(false); !next.IsZero() {
+			deadline.Reset(time.Until(next))
+			opened = nil
+		}
 		select {
 		case <-ctx.Done():
-			s.finish(ctx)
+			s.tick(true)
 			return
-		case <-s.opened:
-		case <-timer.C:
-		}
-		if wait, open := s.tick(ctx); open {
-			timer.Reset(wait)
+		case <-opened:
+		case <-deadline.C:
+		case <-metadata:
+			s.sendMetadata()
 		}
 	}
 }
 
-// tick ends the open request if it is due, and else says when it will be.
-func (s *stream) tick(ctx context.Context) (wait time.Duration, open bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.samples == 0 {
-		return 0, false
+// tick ends the requests that are due, or all, and returns the next deadline, if there is one.
+func (s *stream) tick(all bool) (next time.Time) {
+	now := time.Now()
+	for _, h := range s.shards {
+		if at := h.tick(now, all); !at.IsZero() && (next.IsZero() || at.Before(next)) {
+			next = at
+		}
 	}
-	if wait = time.Until(s.deadline); wait > 0 {
-		return wait, true
-	}
-	_ = s.end(ctx) // Counted and logged; here is nobody to tell.
-	return 0, false
+	return next
 }
 
-// finishTime is how long a queue may take for the last request.
-const finishTime = 2 * time.Second
+// sendMetadata sends what is known of all families, unless the endpoint gets it with the
+// samples.
+func (s *stream) sendMetadata() {
+	format := s.format()
+	if format == Format2 {
+		return
+	}
+	all := s.families.all()
+	for len(all) > 0 {
+		n := 0
+		var raw []byte
+		for n < len(all) && n < s.Config.MetadataConfig.MaxSamplesPerSend && (n == 0 || len(raw) < s.maxBytes/2) {
+			raw = appendMetadata1(raw, &all[n])
+			n++
+		}
+		s.putMetadata(format, raw, n)
+		all = all[n:]
+	}
+}
 
-// finish hands over what is open at the end.
-func (s *stream) finish(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishTime)
-	defer cancel()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	_ = s.end(ctx) // As in tick.
+func (s *stream) putMetadata(format byte, raw []byte, families int) {
+	body, err := encodeBody(format, raw)
+	if err != nil {
+		s.log.Error("metadata could not be compressed and is left out", "endpoint", s.Name, "err", err)
+		return
+	}
+	h := s.shards[0]
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if err := h.put(format, body, 0, len(raw)); err == nil {
+		s.metrics.metadata.Add(float64(families))
+	}
 }

@@ -1,0 +1,99 @@
+package remotewrite
+
+import (
+	"encoding/binary"
+	"fmt"
+	"slices"
+
+	"github.com/klauspost/compress/s2"
+	"github.com/klauspost/compress/zstd"
+)
+
+const (
+	// pieceBytes is how much is compressed at a time. Matches do not reach over a piece, so
+	// larger ones compress a little better; they also stay in the processor's cache less.
+	pieceBytes = 128 << 10
+	// pieceSlack is room for the sample that makes a piece full.
+	pieceSlack = pieceBytes / 8
+	// maxPieceEncoded is the most that snappy makes of a piece, known from its format.
+	maxPieceEncoded = 32 + (pieceBytes + pieceSlack) + (pieceBytes+pieceSlack)/6
+	// maxSent ends a request that has this size after compression: many gateways refuse more
+	// than 1 MB, and one more piece may follow.
+	maxSent = 700 << 10
+	// maxZstdBytes ends a request before compression by zstd, which holds it as a whole.
+	maxZstdBytes = 2 << 20
+)
+
+// A body in the block format of snappy is the length of the content followed by elements:
+// literals, and copies of what came before. The elements of pieces that were compressed one by
+// one may stand one behind the other, since copies never reach back over their own piece. So
+// pieces are compressed as they become full, and the length is put in front at the end.
+
+// appendElements compresses src, in pieces, and appends the elements without a length.
+func appendElements(dst *chain, buf *buffers, src []byte) {
+	for piece := range slices.Chunk(src, pieceBytes+pieceSlack) {
+		scratch := buf.scratch.get()
+		enc := s2.EncodeSnappy(scratch[:cap(scratch)], piece)
+		_, n := binary.Uvarint(enc)
+		dst.write(&buf.chunks, enc[n:])
+		buf.scratch.put(scratch)
+	}
+}
+
+// newBody returns a body of its own size, since a queue may keep it for long: the length of
+// the content and the elements.
+func newBody(size int, elements *chain) []byte {
+	body := make([]byte, 0, binary.MaxVarintLen32+elements.size)
+	return elements.appendTo(binary.AppendUvarint(body, uint64(size)))
+}
+
+// encodeBody compresses a whole request.
+func encodeBody(format byte, raw []byte) ([]byte, error) {
+	if format == Format1Zstd {
+		enc, err := newZstd()
+		if err != nil {
+			return nil, err
+		}
+		return enc.EncodeAll(raw, nil), nil
+	}
+	return s2.EncodeSnappy(nil, raw), nil
+}
+
+// maxDecoded bounds what a body may decompress to. No request of ours comes near.
+const maxDecoded = 256 << 20
+
+// decodeBody decompresses a request.
+func decodeBody(format byte, body []byte) ([]byte, error) {
+	if format == Format1Zstd {
+		dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxDecoded), zstd.WithDecoderLowmem(true))
+		if err != nil {
+			return nil, fmt.Errorf("zstd: %w", err)
+		}
+		defer dec.Close()
+		raw, err := dec.DecodeAll(body, nil)
+		if err != nil {
+			return nil, fmt.Errorf("zstd: %w", err)
+		}
+		return raw, nil
+	}
+	n, err := s2.DecodedLen(body)
+	if err != nil || n > maxDecoded {
+		return nil, fmt.Errorf("snappy: a content of %d bytes is announced: %w", n, s2.ErrCorrupt)
+	}
+	raw, err := s2.Decode(nil, body)
+	if err != nil {
+		return nil, fmt.Errorf("snappy: %w", err)
+	}
+	return raw, nil
+}
+
+// newZstd returns an encoder for whole requests. One frame with its size in front is what
+// every reader takes.
+func newZstd() (*zstd.Encoder, error) {
+	enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1),
+		zstd.WithLowerEncoderMem(true), zstd.WithWindowSize(1<<20), zstd.WithEncoderCRC(false))
+	if err != nil {
+		return nil, fmt.Errorf("zstd: %w", err)
+	}
+	return enc, nil
+}

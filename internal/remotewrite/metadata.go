@@ -1,0 +1,51 @@
+package remotewrite
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/ingot-telemetry/ingot/internal/model"
+)
+
+const (
+	// metadataAge is how long a family is sent after it was last seen.
+	metadataAge = 10 * time.Minute
+	// maxMetadata bounds the families, as in no honest cluster.
+	maxMetadata = 100_000
+)
+
+// collector knows the metadata of all families of all targets, which remote write 1.0 sends
+// in requests of their own. As in Prometheus, families of one name whose metadata differ are
+// all sent.
+type collector struct {
+	mu   sync.Mutex
+	seen map[model.Metadata]time.Time
+}
+
+// see notes the families of a scrape.
+func (c *collector) see(families []model.Metadata) {
+	if len(families) == 0 {
+		return
+	}
+	now := time.Now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, m := range families {
+		if _, ok := c.seen[m]; ok || len(c.seen) < maxMetadata {
+			c.seen[m] = now
+		}
+	}
+}
+
+// all returns the families that were seen lately, by name, and forgets the others.
+func (c *collector) all() []model.Metadata {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	maps.DeleteFunc(c.seen, func(_ model.Metadata, at time.Time) bool { return time.Since(at) > metadataAge })
+	return slices.SortedFunc(maps.Keys(c.seen), func(a, b model.Metadata) int {
+		return cmp.Or(cmp.Compare(a.Family, b.Family), cmp.Compare(a.Type, b.Type), cmp.Compare(a.Help, b.Help), cmp.Compare(a.Unit, b.Unit))
+	})
+}

@@ -1,0 +1,207 @@
+package remotewrite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/ingot-telemetry/ingot/internal/delivery"
+)
+
+// shard puts together the requests of some of the targets of one endpoint. Requests of one
+// shard are delivered in order, so that those of a target are.
+type shard struct {
+	stream  *stream
+	id      uint32
+	relabel *relabeler // nil without rules; of the shard, so that scrapes rarely wait for it
+
+	mu       sync.Mutex // guards what follows, and keeps requests in order
+	format   byte       // of the open request
+	samples  int        // in the open request
+	deadline time.Time  // of the open request
+	refusing bool       // the queue did not take the last request
+
+	// The open request in 1.0: compressed pieces, and one that grows.
+	elements chain
+	size     int // of the content of elements
+	raw      []byte
+	inRaw    int // samples
+
+	// The open request in 2.0.
+	open   *builder
+	merger merger
+}
+
+// commit takes over what a transaction has encoded. The part keeps what it may use again.
+func (h *shard) commit(p *part) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var errs []error
+	if h.samples > 0 && h.format != p.format {
+		errs = append(errs, h.end())
+	}
+	h.format = p.format
+	if p.format == Format2 {
+		errs = append(errs, h.commit2(p))
+	} else {
+		errs = append(errs, h.commit1(p))
+	}
+	if h.stream.Durable {
+		errs = append(errs, h.end())
+	}
+	return errors.Join(errs...)
+}
+
+// commit1 moves the pieces of a transaction into the open request, then its raw rest.
+func (h *shard) commit1(p *part) error {
+	var errs []error
+	if len(p.pieces) > 0 {
+		h.compress()
+	}
+	from := cursor{chain: &p.staged1.elements}
+	for _, c := range p.pieces {
+		if !h.fits(c.raw, c.samples) {
+			errs = append(errs, h.end())
+		}
+		from.copyTo(&h.elements, &h.stream.buf.chunks, c.elements)
+		h.size += c.raw
+		errs = append(errs, h.added(c.samples))
+	}
+	n := p.staged1.samples
+	if n == 0 {
+		return errors.Join(errs...)
+	}
+	if !h.fits(len(p.raw), n) {
+		errs = append(errs, h.end())
+	}
+	if len(h.raw) > 0 && (len(h.raw)+len(p.raw) > h.stream.pieceLimit || h.inRaw+n > 2*h.stream.pieceSamples) {
+		h.compress()
+	}
+	if len(h.raw) == 0 {
+		h.raw, p.raw = p.raw, h.raw
+	} else {
+		h.raw = append(h.raw, p.raw...)
+	}
+	h.inRaw += n
+	return errors.Join(append(errs, h.added(n))...)
+}
+
+// fits tells whether so much more may be added to the open request.
+func (h *shard) fits(raw, samples int) bool {
+	cfg := &h.stream.Config
+	return h.samples == 0 || h.size+len(h.raw)+raw <= h.stream.maxBytes && h.samples+samples <= cfg.MaxSamplesPerSend && h.elements.size < maxSent
+}
+
+// added notes that samples were added to the open request, and ends it if it is full.
+func (h *shard) added(n int) error {
+	if h.samples == 0 {
+		h.deadline = time.Now().Add(time.Duration(h.stream.Config.BatchSendDeadline))
+		h.stream.wake()
+	}
+	if h.samples += n; h.samples >= h.stream.Config.MaxSamplesPerSend {
+		return h.end()
+	}
+	return nil
+}
+
+// compress moves the raw piece to the compressed ones.
+func (h *shard) compress() {
+	if len(h.raw) == 0 {
+		return
+	}
+	appendElements(&h.elements, h.stream.buf, h.raw)
+	h.size += len(h.raw)
+	h.stream.buf.raw.put(h.raw)
+	h.raw, h.inRaw = nil, 0
+}
+
+// commit2 hands over the whole requests of a transaction and adds the rest to the open one.
+func (h *shard) commit2(p *part) error {
+	var errs []error
+	if len(p.whole) > 0 {
+		errs = append(errs, h.end()) // It has to come first.
+	}
+	for _, w := range p.whole {
+		errs = append(errs, h.put(Format2, w.body, w.samples, w.raw))
+	}
+	if p.open == nil || p.open.samples == 0 {
+		return errors.Join(errs...)
+	}
+	n := p.open.samples
+	if h.samples > 0 && (h.samples+n > h.stream.Config.MaxSamplesPerSend || h.open.size()+p.open.size() > h.stream.maxBytes2) {
+		errs = append(errs, h.end())
+	}
+	if h.samples == 0 {
+		h.open, p.open = p.open, h.open
+	} else {
+		h.merger.merge(h.open, p.open)
+	}
+	return errors.Join(append(errs, h.added(n))...)
+}
+
+// end finishes the open request, if there is one, and hands it to the queue. Holding the lock
+// meanwhile keeps requests in order.
+func (h *shard) end() error {
+	n := h.samples
+	if n == 0 {
+		return nil
+	}
+	h.samples, h.deadline = 0, time.Time{}
+	if h.format == Format2 {
+		b := h.open
+		h.open = nil
+		body, raw := b.seal(h.stream.buf), b.size()
+		h.stream.putBuilder(b)
+		return h.put(Format2, body, n, raw)
+	}
+	h.compress()
+	raw := h.size
+	body := newBody(raw, &h.elements)
+	h.elements.release(&h.stream.buf.chunks)
+	h.size = 0
+	if h.format == Format1Zstd {
+		var err error
+		if body, err = h.stream.transcode(body); err != nil {
+			h.stream.metrics.dropped[reasonEncoder].Add(float64(n))
+			return fmt.Errorf("compress a request for %s: %w", h.stream.Name, err)
+		}
+	}
+	return h.put(h.format, body, n, raw)
+}
+
+// put hands a body to the queue.
+func (h *shard) put(format byte, body []byte, samples, raw int) error {
+	s := h.stream
+	err := s.Queue.Put(context.Background(), delivery.Block{ // It does not wait for the backend.
+		Body: body, Items: samples, Time: time.Now(), Shard: h.id, Format: format,
+	})
+	if err != nil {
+		s.metrics.dropped[reasonQueue].Add(float64(samples))
+		if !h.refusing {
+			s.log.Error("queue does not take requests, samples are lost", "endpoint", s.Name, "count", samples, "err", err)
+		}
+		h.refusing = true
+		return fmt.Errorf("hand %d samples to the queue of %s: %w", samples, s.Name, err)
+	}
+	h.refusing = false
+	s.metrics.requests.Inc()
+	s.metrics.rawBytes.Add(float64(raw))
+	s.metrics.bytes.Add(float64(len(body)))
+	return nil
+}
+
+// tick ends the open request if it is due, and else says when it will be.
+func (h *shard) tick(now time.Time, all bool) (deadline time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.samples == 0 {
+		return time.Time{}
+	}
+	if !all && now.Before(h.deadline) {
+		return h.deadline
+	}
+	_ = h.end() // Counted and logged; here is nobody to tell.
+	return time.Time{}
+}
