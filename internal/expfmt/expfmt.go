@@ -132,7 +132,7 @@ type Parser struct {
 	value      float64
 	time       int64
 	hasTime    bool
-	exemplar   exemplar
+	exemplar   example
 
 	created created
 	wrapped wrapped
@@ -142,7 +142,7 @@ type Parser struct {
 func (p *Parser) Reset(f Format, seed maphash.Seed) {
 	*p = Parser{
 		Options: p.Options, format: f, seed: seed,
-		text: p.text[:0], parts: p.parts[:0], exemplar: exemplar{parts: p.exemplar.parts[:0]},
+		text: p.text[:0], parts: p.parts[:0], exemplar: example{parts: p.exemplar.parts[:0]},
 		created: p.created.empty(), wrapped: wrapped{key: p.wrapped.key[:0]},
 	}
 	p.created.wanted = p.Options.Created && f == OpenMetrics100

@@ -1,252 +1,247 @@
 package expfmt
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"io"
-	"math"
-	"os"
-	"path/filepath"
+	"math/rand/v2"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/prometheus/prometheus/model/labels"
-	"github.com/prometheus/prometheus/model/textparse"
-
-	"github.com/ingot-telemetry/ingot/internal/model"
 )
 
-// entry is what both parsers must agree on.
-type entry struct {
-	Kind   string
-	Key    string
-	Bits   uint64
-	Time   string
-	Labels string
-}
-
-// ours reads b with this package. Every sample is read a second time with its own key as
-// the hint, which must change nothing.
-func ours(t *testing.T, b []byte) (all []entry, failed error) {
-	t.Helper()
-	read := func(hints []string) (all []entry, keys []string, failed error) {
-		var p Parser
-		p.Reset(b)
-		for {
-			hint := ""
-			if len(keys) < len(hints) {
-				hint = hints[len(keys)]
-			}
-			kind, err := p.Next(hint)
-			if errors.Is(err, io.EOF) {
-				return all, keys, nil
-			}
-			if err != nil {
-				return all, keys, err
-			}
-			switch kind {
-			case KindSample:
-				keys = append(keys, string(p.Key()))
-				at := ""
-				if v, ok := p.Time(); ok {
-					at = fmt.Sprint(v)
-				}
-				ls := show(p.AppendLabels(nil))
-				all = append(all, entry{"sample", string(p.Key()), math.Float64bits(p.Value()), at, ls})
-			case KindType:
-				all = append(all, entry{Kind: "type", Key: string(p.Name())})
-			case KindHelp:
-				all = append(all, entry{Kind: "help", Key: string(p.Name())})
-			default:
-				all = append(all, entry{Kind: "comment"})
-			}
-		}
-	}
-	all, keys, failed := read(nil)
-	again, _, failedAgain := read(keys)
-	if diff := cmp.Diff(all, again); diff != "" || (failed == nil) != (failedAgain == nil) {
-		t.Errorf("hints change what is read of %q: %s\n%v\n%v", b, diff, failed, failedAgain)
-	}
-	return all, failed
-}
-
-func show(ls []model.Label) string {
-	b := labels.NewScratchBuilder(len(ls))
-	for _, l := range ls {
-		b.Add(l.Name, l.Value)
-	}
-	b.Sort()
-	return b.Labels().String()
-}
-
-// theirs reads b with Prometheus' parser. Blanks before a name are not part of it here,
-// while Prometheus takes them for a part of the name.
-func theirs(b []byte) (all []entry, failed error) {
-	p := textparse.NewPromParser(bytes.Clone(b), nil, false)
-	for {
-		kind, err := p.Next()
-		if errors.Is(err, io.EOF) {
-			return all, nil
-		}
-		if err != nil {
-			return all, err
-		}
-		switch kind {
-		case textparse.EntrySeries:
-			key, at, v := p.Series()
-			e := entry{"sample", strings.TrimLeft(string(key), " \t"), math.Float64bits(v), "", ""}
-			if at != nil {
-				e.Time = fmt.Sprint(*at)
-			}
-			var ls labels.Labels
-			p.Labels(&ls)
-			lb := labels.NewScratchBuilder(0)
-			ls.Range(func(l labels.Label) {
-				if l.Name == "__name__" && !strings.HasPrefix(e.Key, "{") {
-					l.Value = strings.TrimLeft(l.Value, " \t")
-				}
-				lb.Add(l.Name, l.Value)
-			})
-			lb.Sort()
-			e.Labels = lb.Labels().String()
-			all = append(all, e)
-		case textparse.EntryType:
-			name, _ := p.Type()
-			all = append(all, entry{Kind: "type", Key: string(name)})
-		case textparse.EntryHelp:
-			name, _ := p.Help()
-			all = append(all, entry{Kind: "help", Key: string(name)})
-		default:
-			all = append(all, entry{Kind: "comment"})
-		}
-	}
-}
-
-func compare(t *testing.T, b []byte) {
-	t.Helper()
-	got, gotErr := ours(t, b)
-	want, wantErr := theirs(b)
-	if (gotErr == nil) != (wantErr == nil) {
-		t.Errorf("verdict on %q: %v, Prometheus: %v", b, gotErr, wantErr)
-	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("entries of %q differ from Prometheus (-theirs +ours):\n%s", b, diff)
-	}
-}
-
-// lines are whole inputs on which the verdict is easily got wrong.
-func lines() []string {
-	return []string{
-		"", "\n", " ", "\t\n", "\r\n", "foo 1", "foo 1\n", "  foo 1\n", "\tfoo{a=\"b\"} 1", "foo\t1\t2\t\n",
-		"foo-1", "foo+Inf", "foo1", "foo{a=\"b\"}1", "foo {a=\"b\"} 1", "foo\t{a=\"b\"}\t1", "foo {a=\"b\"} {", "foo 1{",
-		"foo 1\r\n", "foo 1 2\r\n", "foo 1 -5", "foo 1 +5", "foo 1 2 3", "foo 1 12a", "foo 1 1.5",
-		"foo 1 9223372036854775807", "foo 1 9223372036854775808", "foo 1 99999999999999999999", "foo 1 00000000000000000000012",
-		"foo 0x1p3", "foo 0x10", "foo 1_000", "foo 1e999", "foo -1e999", "foo 1e-999", "foo nan", "foo NaN", "foo -NaN", "foo inf", "foo Infinity", "foo -infinity",
-		"foo 1e5", "foo 1E5", "foo 1e+05", "foo 1e", "foo 1e+", "foo .5", "foo 5.", "foo .", "foo -", "foo -0", "foo +1", "foo --1", "foo 1.2.3", "foo 12abc", "foo",
-		"foo ", "foo{} 1", "foo{} ", "foo{", "foo{a", "foo{a=", "foo{a=\"", "foo{a=\"b", "foo{a=\"b\"", "foo{a=\"b\"}", "foo{,} 1", "foo{a=\"b\",} 1", "foo{a=\"b\",,} 1", "foo{a=\"b\" c=\"d\"} 1",
-		"foo{ a = \"b\" , c = \"d\" } 1", "foo{a=b} 1", "foo{a='b'} 1", "foo{1a=\"b\"} 1", "foo{a:b=\"c\"} 1", "foo:bar:baz 1", ":foo 1", "1foo 1", "foo{a=\"b\"}} 1",
-		"foo{a=\"x\\\\y\"} 1", "foo{a=\"x\\\"y\"} 1", "foo{a=\"x\\ny\"} 1", "foo{a=\"x\\ty\"} 1", "foo{a=\"x\\\ny\"} 1", "foo{a=\"x\ny\"} 1", "foo{a=\"\"} 1", "foo{a=\"\xff\"} 1", "foo{a=\"é\"} 1", "foo{é=\"a\"} 1",
-		"foo{a=\"1\",a=\"2\"} 1", "foo{__name__=\"bar\"} 1", "{\"foo\"} 1", "{\"foo\",} 1", "{\"foo\",a=\"b\"} 1", "{a=\"b\",\"foo\"} 1", "{\"foo\" a=\"b\"} 1", "{\"foo\",\"a.b\"=\"c\"} 1", "{\"foo bar\"} 1", "{\"fo\\\"o\"} 1",
-		"{\"foo\",\"bar\"} 1", "foo{\"bar\"} 1", "{a=\"b\"} 1", "{} 1", "{\"\"} 1", "{\"foo\xff\"} 1", "{\"foo", "{\"foo\"", "{\"a\nb\"} 1", "{\"foo\"}1", "{\"foo\"}{a=\"b\"} 1",
-		"#", "#\n", "# ", "#comment", "# comment\n", "#\tx", "# HELP", "# HELP\n", "# HELP ", "# HELP foo", "# HELP foo ", "# HELP foo bar", "# HELP foo  bar \t", "# HELP foo\\bar\\n", "# HELP foo \xff", "# HELP 1foo bar", "# HELP \"a b\" c", "# HELP \"a b", "#HELP foo \xff", "# HELPfoo \xff", "# HELP foo{bar", "#\tHELP\tfoo\tbar", "#  HELP  foo  bar", "# HELP foo bar\r\n", "# help foo \xff",
-		"# TYPE foo counter", "# TYPE foo counter\nfoo 1", "# TYPE foo gauge\n", "# TYPE foo histogram", "# TYPE foo summary", "# TYPE foo untyped", "# TYPE foo unknown", "# TYPE foo info", "# TYPE foo Counter", "# TYPE foo counter ", "# TYPE foo  counter", "# TYPE foo counter\r\n", "# TYPE foo", "# TYPE foo ", "# TYPE", "# TYPE \"foo bar\" counter", "# TYPE foo-counter", "# UNIT foo seconds", "# EOF\nfoo 1",
-		"# TYPE foo histogram\nfoo_bucket{le=\"1\"} 1\nfoo_bucket{le=\"+Inf\"} 2\nfoo_bucket{le=\"0.5\"} 1\nfoo_bucket{le=\"x\"} 1\nfoo_bucket{le=\"1e3\"} 1\n# TYPE bar summary\nbar{quantile=\"0\"} 1\nbar{quantile=\"1\",le=\"1\"} 1\n# TYPE baz gauge\nbaz{le=\"1\",quantile=\"1\"} 1\n",
-		"<html><body>404</body></html>", "{\"status\":\"ok\"}", "\x1f\x8b\x08", "foo 1\n\nbar 2\n   \nbaz 3", "foo 1\nbar\nbaz 3", "\xef\xbb\xbffoo 1", "foo 1 # comment", "foo 1\n# EOF\n",
-		"foo{a=\"x\x00y\"} 1", "foo{a=\"x\\\x00\"y\"} 1", "foo 1\n\x00bar", "foo\x00 1", "foo 1\x00\nbar 2", "# HELP foo a\x00b", "#x\x00y\nfoo 1", "# x\x00y\nfoo 1", "# \x00y\nfoo 1", "{\"a\x00b\"} 1", "foo 1 12\x00\n", "\x00",
-	}
-}
-
-func TestVerdictsAreThoseOfPrometheus(t *testing.T) {
-	for _, l := range lines() {
-		compare(t, []byte(l))
-	}
-}
-
-func TestValuesHaveTheBitsOfPrometheus(t *testing.T) {
-	for _, v := range []string{
-		"0", "1", "-1", "123456789012345", "9007199254740991", "9007199254740992", "9007199254740993", "18446744073709551615", "18446744073709551616", "99999999999999999999",
-		"0.1", "0.3", "3.0000000000000004", "1.7976931348623157e308", "5e-324", "1e22", "1e23", "-1.5e-22", "1e-23", "123456.789e3", "1.4321e9", "0.000000000000000000000000001",
-		"1.6e+09", "1.0e0", "4503599627370497.5", "00012", "1e00", "1e000000001", "8.20000000000000000000001",
-	} {
-		compare(t, []byte("m "+v+"\n"))
-	}
-}
-
-func TestExpositionsOfExportersReadAsInPrometheus(t *testing.T) {
+func TestWindowsDoNotChangeWhatIsRead(t *testing.T) {
 	for name, body := range corpus(t) {
-		t.Run(name, func(t *testing.T) {
-			compare(t, body)
-			if got, err := ours(t, body); err != nil || len(got) < 10 {
-				t.Errorf("read %d entries of %s and %v, want all of them", len(got), name, err)
+		for _, o := range []Options{{}, {Created: true}} {
+			want, keys := readPieces(formatOf(name), o, body, nil, func() int { return len(body) })
+			if got := want[len(want)-1]; got != "end" {
+				t.Errorf("reading %s ends with %q", name, got)
 			}
-		})
-	}
-}
-
-func corpus(t testing.TB) map[string][]byte {
-	t.Helper()
-	files, err := filepath.Glob("testdata/*.prom")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no expositions in testdata: %v", err)
-	}
-	all := make(map[string][]byte)
-	for _, f := range files {
-		b, err := os.ReadFile(f)
-		if err != nil {
-			t.Fatal(err)
+			random := rand.New(rand.NewPCG(1, 2))
+			for _, most := range []int{1, 7, 300, 5000} {
+				got, _ := readPieces(formatOf(name), o, body, keys, func() int { return 1 + random.IntN(most) })
+				if diff := cmp.Diff(want, got); diff != "" {
+					t.Errorf("%s through windows growing by up to %d bytes (-whole +windows):\n%s", name, most, diff)
+				}
+			}
 		}
-		all[filepath.Base(f)] = b
 	}
-	return all
 }
 
-func TestHintThatIsOnlyTheBeginningOfAKeyDoesNotMatch(t *testing.T) {
+func TestWindowThatEndsAnywhereAsksForMore(t *testing.T) {
+	for _, in := range []string{
+		"a 1\n", "a{b=\"c\"} 1.5 23\n", "# HELP a b\n", "# TYPE a counter\n", "# x\n", "\n\n", "{\"a b\",c=\"d\ne\"} 1e5\n", "a NaN\n",
+	} {
+		for cut := range len(in) {
+			var p Parser
+			p.Reset(Text004, maphash.MakeSeed())
+			p.Feed([]byte(in[:cut]), false)
+			kind, err := p.Next(Hint{})
+			if !errors.Is(err, ErrMore) || kind != KindNone {
+				t.Errorf("reading %q of %q gives kind %d and %v, want ErrMore", in[:cut], in, kind, err)
+			}
+		}
+	}
+}
+
+func TestUnreadIsWhatTheNextWindowBeginsWith(t *testing.T) {
+	var p Parser
+	p.Reset(Text004, maphash.MakeSeed())
+	p.Feed([]byte("a 1\nbc 2"), false)
+	if _, err := p.Next(Hint{}); err != nil || p.Unread() != len("bc 2") {
+		t.Errorf("after the first line %d bytes are unread (%v), want %d", p.Unread(), err, len("bc 2"))
+	}
+	if _, err := p.Next(Hint{}); !errors.Is(err, ErrMore) || p.Unread() != len("bc 2") {
+		t.Errorf("after a line without an end %d bytes are unread (%v), want %d", p.Unread(), err, len("bc 2"))
+	}
+	p.Feed([]byte("bc 2"), true)
+	if _, err := p.Next(Hint{}); err != nil || p.Value() != 2 || p.Unread() != 0 {
+		t.Errorf("the last line reads as %v with %d bytes unread (%v)", p.Value(), p.Unread(), err)
+	}
+	if _, err := p.Next(Hint{}); !errors.Is(err, io.EOF) {
+		t.Errorf("the end is %v", err)
+	}
+}
+
+// What is no exposition at all shall not be collected until the body ends.
+func TestGarbageIsRefusedBeforeItsEnd(t *testing.T) {
+	var p Parser
+	for _, f := range []Format{Text004, OpenMetrics100} {
+		p.Reset(f, maphash.MakeSeed())
+		p.Feed([]byte(strings.Repeat("\x1f\x8b", 50)), false)
+		if _, err := p.Next(Hint{}); err == nil || errors.Is(err, ErrMore) {
+			t.Errorf("bytes without a line end as format %d give %v", f, err)
+		}
+	}
+}
+
+func TestExpectedKeyIsMetAsAWholeOnly(t *testing.T) {
 	for in, want := range map[string]string{
 		"foo {a=\"b\"} 1": `foo {a="b"}`,
 		"foo{a=\"b\"} 1":  `foo{a="b"}`,
 		"foobar 1":        "foobar",
 		"foo 1":           "foo",
+		"foo\t NaN":       "foo",
 		"foo-1":           "foo",
+		"bar 1":           "bar",
 	} {
+		seed := maphash.MakeSeed()
 		var p Parser
-		p.Reset([]byte(in))
-		if kind, err := p.Next("foo"); kind != KindSample || string(p.Key()) != want {
-			t.Errorf("key of %q with the hint foo is %q (%v), want %q", in, p.Key(), err, want)
+		p.Reset(Text004, seed)
+		p.Feed([]byte(in), true)
+		if kind, err := p.Next(expected(seed, "foo")[0]); kind != KindSample || string(p.Key()) != want {
+			t.Errorf("key of %q when foo was expected is %q (%v), want %q", in, p.Key(), err, want)
 		}
-		if p.Hinted() != (in == "foo 1") {
+		if p.Hinted() != (in == "foo 1" || in == "foo\t NaN") {
 			t.Errorf("Hinted after %q is %v", in, p.Hinted())
+		}
+		if p.Hash() != maphash.String(seed, want) {
+			t.Errorf("Hash after %q is not that of %q", in, want)
 		}
 	}
 }
 
 func TestErrorsNameTheLineAndWhatWasExpected(t *testing.T) {
-	f := func(in, want string) {
+	f := func(format Format, in, want string) {
 		t.Helper()
-		_, err := ours(t, []byte(in))
-		if err == nil || err.Error() != want {
-			t.Errorf("error of %q:\n got %v\nwant %s", in, err, want)
+		all := readWhole(format, in)
+		if got := all[len(all)-1]; got != want {
+			t.Errorf("error of %q:\n got %v\nwant %s", in, got, want)
+		}
+		cut, _ := readPieces(format, Options{}, []byte(in), nil, func() int { return 1 })
+		if diff := cmp.Diff(all, cut); diff != "" {
+			t.Errorf("error of %q byte by byte (-whole +bytes):\n%s", in, diff)
 		}
 	}
-	f("<html><body>not found", `line 1: expected a metric name, found "<html><body>not"`)
-	f("a 1\n\n<p>", `line 3: expected a metric name, found "<p>"`)
-	f("a 1\nb\nc 2\n", `line 2: expected a value, found the end of the line`)
-	f("a", `line 1: expected a value, found the end of the input`)
-	f("a x", `line 1: expected a number as value, found "x"`)
-	f("a 1e999", `line 1: value "1e999" is too large for a 64-bit float`)
-	f("a 1\r\n", `line 1: expected a number as value, found "1\r"`)
-	f("a 1 -2", `line 1: expected a timestamp in milliseconds or the end of the line, found "-2"`)
-	f("a 1 2 3", `line 1: expected the end of the line after the timestamp, found "3"`)
-	f("a 1 99999999999999999999", `line 1: expected a timestamp of at most 63 bits, found "99999999999999999999"`)
-	f(`a{b}`, `line 1: expected = after a label name, found "}"`)
-	f(`a{b=c}`, `line 1: expected a label value in double quotes, found "c}"`)
-	f(`a{b="c} 1`, `line 1: expected a closing double quote`)
-	f("a{b=\"x\ny\",-} 1", `line 2: expected a label name or }, found "-}"`)
-	f("a{b=\"\xff\"} 1", `line 1: the value of label "b" is no valid UTF-8`)
-	f(`{a="b"} 1`, `line 1: expected a metric name before or inside the braces`)
-	f(`a{"b"} 1`, `line 1: the metric has a second name`)
-	f("# TYPE a counters", `line 1: expected counter, gauge, histogram, summary or untyped as type of "a", found "counters"`)
-	f("# HELP 1 x", `line 1: expected a metric name after HELP, found "1"`)
-	f(strings.Repeat("x 1\n", 99)+strings.Repeat("\x01", 80), `line 100: expected a metric name, found "`+strings.Repeat(`\x01`, 40)+`"...`)
+	text := func(in, want string) { t.Helper(); f(Text004, in, want) }
+	text("<html><body>not found", `line 1: expected a metric name, found "<html><body>not"`)
+	text("a 1\n\n<p>", `line 3: expected a metric name, found "<p>"`)
+	text("a 1\nb\nc 2\n", `line 2: expected a value, found the end of the line`)
+	text("a", `line 1: expected a value, found the end of the input`)
+	text("a x", `line 1: expected a number as value, found "x"`)
+	text("a 1e999", `line 1: value "1e999" is too large for a 64-bit float`)
+	text("a 1\r\n", `line 1: expected a number as value, found "1\r"`)
+	text("a 1 -2", `line 1: expected a timestamp in milliseconds or the end of the line, found "-2"`)
+	text("a 1 2 3", `line 1: expected the end of the line after the timestamp, found "3"`)
+	text("a 1 99999999999999999999", `line 1: expected a timestamp of at most 63 bits, found "99999999999999999999"`)
+	text(`a{b}`, `line 1: expected = after a label name, found "}"`)
+	text(`a{b=c}`, `line 1: expected a label value in double quotes, found "c}"`)
+	text(`a{b="c} 1`, `line 1: expected a closing double quote`)
+	text("a{b=\"x\ny\",-} 1", `line 2: expected a label name or }, found "-}"`)
+	text("a{b=\"\xff\"} 1", `line 1: the value of label "b" is no valid UTF-8`)
+	text(`{a="b"} 1`, `line 1: expected a metric name before or inside the braces`)
+	text(`a{"b"} 1`, `line 1: the metric has a second name`)
+	text("# TYPE a counters", `line 1: expected counter, gauge, histogram, summary or untyped as type of "a", found "counters"`)
+	text("# HELP 1 x", `line 1: expected a metric name after HELP, found "1"`)
+	text(strings.Repeat("x 1\n", 99)+strings.Repeat("\x01", 80), `line 100: expected a metric name, found "`+strings.Repeat(`\x01`, 40)+`"...`)
+
+	strict := func(in, want string) { t.Helper(); f(OpenMetrics100, in, want) }
+	strict("a 1\n", `line 2: the exposition does not end with # EOF`)
+	strict("a 1", `line 1: the exposition does not end with # EOF`)
+	strict("a 1\n\n# EOF\n", `line 2: expected a metric name or #, found the end of the line`)
+	strict("a 1\n# EOF\nb 2\n", `line 3: there is something after # EOF`)
+	strict("a 1\n# text\n# EOF\n", `line 2: expected # HELP, # TYPE, # UNIT or # EOF, found "#"`)
+	strict("a  1\n", `line 1: expected a value, found " 1"`)
+	strict("a\t1\n", `line 1: expected a blank and a value, found "\t1"`)
+	strict("a 1 NaN\n", `line 1: expected a timestamp in seconds, found "NaN"`)
+	strict("a{b=\"c\" d=\"e\"} 1\n", `line 1: expected a comma or } after a label value, found " d=\"e\"} 1"`)
+	strict("a{b=\"x\ny\"} 1\n", `line 1: expected a closing double quote on the same line`)
+	strict("a 1 # {b=\"c\"}\n", `line 1: expected a blank and the value of the exemplar, found the end of the line`)
+	strict("# UNIT a_seconds bytes\n", `line 1: the name "a_seconds" does not end with its unit "bytes"`)
+	strict("# TYPE a untyped\n", `line 1: expected a metric type for "a", found "untyped"`)
+}
+
+func TestStartIsThatOfTheLabels(t *testing.T) {
+	const in = "# TYPE a counter\na_total{x=\"1\"} 5\na_created{x=\"1\"} 1.5\na_total{x=\"2\"} 6\na_created{x=\"2\"} 2\na_total{x=\"3\"} 7\n# EOF\n"
+	f := func(o Options, want ...string) {
+		t.Helper()
+		var p Parser
+		p.Options = o
+		p.Reset(OpenMetrics100, maphash.MakeSeed())
+		p.Feed([]byte(in), true)
+		var got []string
+		for {
+			kind, err := p.Next(Hint{})
+			if err != nil {
+				break
+			}
+			if kind == KindSample {
+				got = append(got, fmt.Sprintf("%s %d", p.Key(), p.Start()))
+			}
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("starts with %+v (-want +got):\n%s", o, diff)
+		}
+	}
+	f(Options{Created: true}, `a_total{x="1"} 1500`, `a_total{x="2"} 2000`, `a_total{x="3"} 0`)
+	f(Options{}, `a_total{x="1"} 0`, `a_created{x="1"} 0`, `a_total{x="2"} 0`, `a_created{x="2"} 0`, `a_total{x="3"} 0`)
+}
+
+// A family without _created lines shall not be read twice for each of its lines.
+func TestLookingForStartsIsLinear(t *testing.T) {
+	var b strings.Builder
+	b.WriteString("# TYPE a counter\n")
+	for i := range 20000 {
+		fmt.Fprintf(&b, "a_total{x=\"%d\"} %d\n", i, i)
+	}
+	b.WriteString("# EOF\n")
+	body := []byte(b.String())
+	all, _ := readPieces(OpenMetrics100, Options{Created: true}, body, nil, func() int { return 256 << 10 })
+	if len(all) != 20002 || all[len(all)-1] != "end" {
+		t.Errorf("read %d entries, the last %s", len(all), all[len(all)-1])
+	}
+	var p Parser
+	p.Options.Created = true
+	p.Reset(OpenMetrics100, maphash.MakeSeed())
+	p.Feed(body, true)
+	for {
+		kind, err := p.Next(Hint{})
+		if err != nil {
+			break
+		}
+		if here := p.base + p.i; kind == KindSample && p.created.ahead.until > here+maxPeek+100 {
+			t.Fatalf("at byte %d it has been read up to byte %d", here, p.created.ahead.until)
+		}
+	}
+}
+
+func TestWholeFormatsWaitForTheEnd(t *testing.T) {
+	const in = "# TYPE a histogram\na_bucket{le=\"1\"} 2\na_bucket{le=\"+Inf\"} 3\na_sum 4\na_count 3\nb 1\n"
+	p := Parser{Options: Options{ConvertClassic: true}}
+	p.Reset(Text004, maphash.MakeSeed())
+	p.Feed([]byte(in[:20]), false)
+	if _, err := p.Next(Hint{}); !errors.Is(err, ErrMore) || p.Unread() != 20 {
+		t.Fatalf("before the end: %v with %d bytes unread, want ErrMore and 20", err, p.Unread())
+	}
+	p.Feed([]byte(in), true)
+	var got []string
+	for {
+		kind, err := p.Next(Hint{})
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch kind {
+		case KindHistogram:
+			h, _ := p.Histogram()
+			got = append(got, fmt.Sprintf("%s %d %v %v", p.Key(), h.Count, h.Sum, h.CustomValues))
+		case KindSample:
+			got = append(got, fmt.Sprintf("%s %v", p.Key(), p.Value()))
+		}
+	}
+	if diff := cmp.Diff([]string{"a 3 4 [1]", "b 1"}, got); diff != "" || p.Unread() != 0 {
+		t.Errorf("converted (-want +got), %d bytes unread:\n%s", p.Unread(), diff)
+	}
+}
+
+func TestBrokenProtobufIsAnError(t *testing.T) {
+	for _, in := range []string{"\x05\x0a\x01a", "\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", "a 1\n", "\x02\x0a\x05"} {
+		if all := readWhole(Proto, in); len(all) != 1 || all[0] == "end" {
+			t.Errorf("reading %q gives %q, want an error", in, all)
+		}
+	}
 }

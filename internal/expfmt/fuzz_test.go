@@ -1,25 +1,30 @@
 package expfmt
 
 import (
-	"bytes"
+	"math/rand/v2"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 )
 
-// FuzzParser compares with Prometheus' parser. Zero bytes are left out: its lexer skips them
-// in the middle of keywords and behind closing quotes, which nothing relies on. The cases
-// that matter are in TestVerdictsAreThoseOfPrometheus.
-func FuzzParser(f *testing.F) {
-	for _, l := range lines() {
-		f.Add([]byte(l))
+// FuzzWindows reads anything whole and through windows that are cut anywhere, with what was
+// found the first time expected the second: entries and errors must be the same. That they are
+// Prometheus' too is a matter of test/diff.
+func FuzzWindows(f *testing.F) {
+	for name, body := range corpus(f) {
+		f.Add(body[:min(len(body), 2000)], uint8(formatOf(name)), uint64(1), false)
+		f.Add(body, uint8(formatOf(name)), uint64(2), true)
 	}
-	for _, body := range corpus(f) {
-		f.Add(body[:min(len(body), 2000)])
-	}
-	f.Fuzz(func(t *testing.T, b []byte) {
-		if bytes.IndexByte(b, 0) >= 0 {
-			_, _ = ours(t, b)
-			return
+	f.Add([]byte("# TYPE a counter\na_total 1\na_created 2\n# EOF\n"), uint8(OpenMetrics100), uint64(3), true)
+	f.Add([]byte("a{b=\"x\ny\"} 1 2\n\n\x00"), uint8(Text004), uint64(4), false)
+	f.Fuzz(func(t *testing.T, b []byte, format uint8, seed uint64, created bool) {
+		o := Options{Created: created}
+		fm := Format(format % 3)
+		want, keys := readPieces(fm, o, b, nil, func() int { return len(b) })
+		random := rand.New(rand.NewPCG(seed, 0))
+		got, _ := readPieces(fm, o, b, keys, func() int { return 1 + random.IntN(1+len(b)/4) })
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("windows change what is read of %q (-whole +windows):\n%s", b, diff)
 		}
-		compare(t, b)
 	})
 }

@@ -9,8 +9,8 @@ import (
 	"github.com/ingot-telemetry/ingot/internal/model"
 )
 
-// exemplar is where the example of the present OpenMetrics sample stands.
-type exemplar struct {
+// example is where the exemplar of the present OpenMetrics sample stands.
+type example struct {
 	has     bool
 	parts   []int // Offsets of each label's name and value: from, to.
 	value   float64

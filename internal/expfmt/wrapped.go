@@ -8,7 +8,7 @@ import (
 	"strings"
 
 	commonmodel "github.com/prometheus/common/model"
-	promexemplar "github.com/prometheus/prometheus/model/exemplar"
+	"github.com/prometheus/prometheus/model/exemplar"
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/textparse"
@@ -135,7 +135,7 @@ func (w *wrapped) appendLabels(dst []model.Label) []model.Label {
 }
 
 func (w *wrapped) exemplar(e *Exemplar) bool {
-	var x promexemplar.Exemplar
+	var x exemplar.Exemplar
 	if !w.parser.Exemplar(&x) {
 		return false
 	}
