@@ -6,7 +6,10 @@ import (
 	"bytes"
 	"errors"
 	"flag"
+	"fmt"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"strings"
 	"testing"
@@ -26,7 +29,7 @@ func TestMain(m *testing.M) { os.Exit(kit.Main(m)) }
 func TestIngotUnderTinyLoads(t *testing.T) {
 	binary := kit.Binary(t)
 	for _, args := range [][]string{
-		{"metrics", "-load", "tiny,tiny/gzip", "-collectors", "ingot", "-window", "1s", "-warmup", "1s"},
+		{"metrics", "-load", "tiny,tiny/gzip,tiny/rw2,tiny/zstd,tiny-rules,tiny-native,tiny/outage", "-outage", "4s", "-collectors", "ingot", "-window", "1s", "-warmup", "1s"},
 		{"logs", "-load", "tiny", "-window", "1s", "-warmup", "1s"},
 	} {
 		t.Run(args[0], func(t *testing.T) {
@@ -43,7 +46,7 @@ func TestIngotUnderTinyLoads(t *testing.T) {
 
 func TestWrongCommandLinesAreRefused(t *testing.T) {
 	for _, args := range []string{
-		"", "-x", "traces", "metrics -load M99", "metrics -no-such-flag", "metrics -rounds 0", "metrics -window 0s",
+		"", "-x", "traces", "metrics -load M99", "metrics -load M1/quick", "metrics -outage 0s", "metrics -no-such-flag", "metrics -rounds 0", "metrics -window 0s",
 		"metrics argument", "metrics -collectors nobody", "logs -load M1", "logs -backlog 0",
 	} {
 		// The program is not there, so that nothing can be measured by mistake.
@@ -88,9 +91,9 @@ func TestGoalsAreJudged(t *testing.T) {
 // round is a round of 1000 samples, 10 scrapes.
 func round(load, collector string, cpu time.Duration, foreign float64) metricsResult {
 	return metricsResult{
-		usage: usage{window: time.Second, cpu: cpu, rssMean: 10 << 20, foreign: foreign},
+		usage: usage{window: time.Second, cpu: cpu, rssMean: 10 << 20, rssHigh: 12 << 20, foreign: foreign},
 		load:  load, collector: collector,
-		scraped: exporter.Counts{Scrapes: 10, Samples: 1000},
+		scraped: exporter.Counts{Scrapes: 10, Exposed: 1000, Samples: 1000},
 		pushed:  sink.MetricsCounts{Samples: 900, Reports: 100, Wire: 50_000},
 	}
 }
@@ -149,10 +152,86 @@ func TestGoalsArePrintedWithWhatWasMissed(t *testing.T) {
 	}
 }
 
+func TestRatiosOfRoundsArePrinted(t *testing.T) {
+	var out bytes.Buffer
+	rounds := []metricsResult{
+		round("M1", ingotName, 1*time.Millisecond, 0), round("M1", ingotName, 3*time.Millisecond, 0), round("M1", ingotName, 2*time.Millisecond, 0),
+		round("M1", vmagentName, 4*time.Millisecond, 0), round("M1", vmagentName, 4*time.Millisecond, 0), round("M1", vmagentName, 10*time.Millisecond, 0),
+		round("M7", ingotName, 1*time.Millisecond, 0),
+	}
+	for i := range rounds {
+		rounds[i].round = i % 3
+	}
+	(&bench{out: &out}).printRatios(rounds)
+	want := `| load | Ingot divided by | CPU  | of rounds | RSS  | of rounds | highest RSS | wire bytes |
+|------|------------------|------|-----------|------|-----------|-------------|------------|
+| M1   | vmagent          | 0.50 | 0.20-0.75 | 1.00 | 1.00-1.00 | 1.00        | 1.00       |
+
+`
+	if diff := cmp.Diff(want, out.String()); diff != "" {
+		t.Errorf("ratios (-want +got):\n%s", diff)
+	}
+}
+
+func TestCollectorsThatCannotRunALoadAreLeftOut(t *testing.T) {
+	b := &bench{opts: options{only: []string{ingotName, vmagentName, promagentName}}}
+	for name, want := range map[string]string{
+		"M1": "ingot vmagent promagent", "M1/rw2": "ingot promagent", "M1/zstd": "ingot vmagent",
+		"M6/gzip": "ingot vmagent promagent", "M7": "ingot promagent", "M8": "ingot vmagent promagent", "M8/rw2": "ingot promagent",
+	} {
+		load, err := findLoad(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, c := range able(b.collectors(), load) {
+			got = append(got, c.name)
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("%s is run by %s, want %s", name, got, want)
+		}
+	}
+}
+
+func TestScrapesThatAreNotAsAgreedAreFound(t *testing.T) {
+	plain, compressed := metricsLoad{}, metricsLoad{compressed: true}
+	for _, c := range []struct {
+		load    metricsLoad
+		scraped exporter.Counts
+		ok      bool
+	}{
+		{plain, exporter.Counts{Scrapes: 2, Exposed: 9}, true},
+		{plain, exporter.Counts{Scrapes: 2, Exposed: 9, Compressed: 1}, false},
+		{compressed, exporter.Counts{Scrapes: 2, Exposed: 9, Compressed: 2}, true},
+		{compressed, exporter.Counts{Scrapes: 2, Exposed: 9, Compressed: 1}, false},
+		{plain, exporter.Counts{}, false},
+	} {
+		if err := c.load.asAgreed(c.scraped); (err == nil) != c.ok {
+			t.Errorf("compressed %v, %+v: error %v", c.load.compressed, c.scraped, err)
+		}
+	}
+}
+
+func TestOwnMetricIsAddedUpOverItsLabels(t *testing.T) {
+	pages := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, "# HELP table_bytes 7\ntable_bytes_total 5\ntable_bytes{job=\"a b\"} 1e3\ntable_bytes{job=\"c\"} 24\nplain 3\n")
+	}))
+	defer pages.Close()
+	r := running{listen: strings.TrimPrefix(pages.URL, "http://")}
+	for name, want := range map[string]float64{"table_bytes": 1024, "plain": 3, "table": -1, "none": -1} {
+		got, known := r.metric(t.Context(), name)
+		if !known {
+			got = -1
+		}
+		if got != want {
+			t.Errorf("%s is %g, want %g", name, got, want)
+		}
+	}
+}
+
 func TestEveryGoalNamesALoadThatExists(t *testing.T) {
 	for _, g := range metricsGoals() {
-		plain, _ := strings.CutSuffix(g.load, gzipSuffix)
-		if _, err := exporter.Find(plain); err != nil {
+		if _, err := findLoad(g.load); err != nil {
 			t.Error(err)
 		}
 	}

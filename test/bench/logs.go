@@ -114,7 +114,7 @@ func (b *bench) logsRound(ctx context.Context, load logsLoad, name string, recei
 	}
 	receiver.Reset()
 	ingot := collector{name: ingotName, program: b.ingot, args: ingotArgs}
-	p, logFile, err := b.start(ingot, name, ingotLogs(receiver.URL(), pods), receiver.URL())
+	p, err := b.start(ctx, ingot, name, ingotLogs(receiver.URL(), pods), receiver.URL())
 	if err != nil {
 		return r, err
 	}
@@ -122,21 +122,21 @@ func (b *bench) logsRound(ctx context.Context, load logsLoad, name string, recei
 		if p.Stop(stopGrace) && err == nil {
 			err = errors.New("it did not stop and was killed")
 		}
-		err = explain(err, logFile)
+		err = p.explain(err)
 	}()
 	switch {
 	case load.backlog:
-		err = b.catchUp(ctx, p, name, w, receiver, &r)
+		err = b.catchUp(ctx, p.Process, name, w, receiver, &r)
 	case load.further > 0:
-		err = b.moreFiles(ctx, p, name, w, &r)
+		err = b.moreFiles(ctx, p.Process, name, w, &r)
 	default:
-		err = b.steady(ctx, p, name, w, receiver, &r)
+		err = b.steady(ctx, p.Process, name, w, receiver, &r)
 	}
 	if err != nil {
 		return r, err
 	}
 	written := w.Counts().Lines
-	if _, err = until(ctx, p, drainLimit, func() bool { return receiver.Counts().Lines >= written }); err != nil {
+	if _, err = until(ctx, p.Process, drainLimit, func() bool { return receiver.Counts().Lines >= written }); err != nil {
 		return r, err
 	}
 	p.Stop(stopGrace)

@@ -1,7 +1,8 @@
 //go:build linux
 
 // Command bench measures Ingot under loads like those of a cluster, beside its peers, and
-// prints what a sample and a line cost. It is `make bench-metrics` and `make bench-logs`.
+// prints what a sample and a line cost. It is behind `make bench`, `make bench-metrics` and
+// `make bench-logs`.
 //
 // It builds the programs, starts a generator and a receiver in its own process on one CPU,
 // and runs each collector in turn on another, with the same load. Where a goal is set, it
@@ -33,8 +34,16 @@ const about = `Measures Ingot and its peers under the same load.
 
 Usage:
 
-  bench metrics [flags]    scraping and remote write, loads of package exporter
+  bench metrics [flags]    scraping and remote write
   bench logs [flags]       container logs and Loki's push
+
+Loads of metrics: M1 to M7, unique, unique-1M and tiny as package exporter has them; M8, which is
+M1/outage. What is behind a name changes how it is run:
+
+  /gzip     scrapes are compressed
+  /rw2      Ingot and Prometheus' agent send remote write 2.0
+  /zstd     Ingot sends zstd in place of snappy, and vmagent its own protocol
+  /outage   the receiver is away for the time of -outage, then back
 
 Exit codes: 0 measured, whatever the figures; 1 Ingot lost or damaged data, or with
 -enforce missed a goal, or nothing could be measured; 2 the command line is wrong.
@@ -49,6 +58,7 @@ type options struct {
 	only    []string // Collectors.
 	enforce bool
 	verify  bool
+	outage  time.Duration
 	perf    string // Folder for perf's records; empty means none.
 	keep    bool   // Leave the folder of the run.
 	backlog int64  // Bytes.
@@ -91,6 +101,7 @@ func run(ctx context.Context, args []string, out, log io.Writer) error {
 	}
 	b := &bench{opts: opts, out: out, log: log}
 	b.loadCPU, b.programCPU = meter.CPUs()
+	b.instructions = meter.CountsInstructions(ctx)
 	defer func() { _ = b.pin(false) }() // For a caller that goes on; the process may end.
 	if err = b.build(ctx, args[0] == "metrics"); err != nil {
 		return err
@@ -115,21 +126,22 @@ func parseFlags(command string, args []string, log io.Writer) (options, error) {
 	var o options
 	flags := flag.NewFlagSet("bench "+command, flag.ContinueOnError)
 	flags.SetOutput(log)
-	loads, window := "M1,M1/gzip,M3", 20*time.Second
+	loads := "M1,M1/gzip,M3"
 	switch command {
 	case "metrics":
+		flags.DurationVar(&o.outage, "outage", 10*time.Minute, "how `LONG` the receiver is away in M8 and loads NAME/outage")
 	case "logs":
 		loads = "L1,L2,L3,L4,L5,rest"
 	default:
 		return o, fmt.Errorf("%w: there is no %q", errUsage, command)
 	}
-	load := flags.String("load", loads, "`NAMES` of loads; of metrics also NAME/gzip for compressed scrapes")
-	flags.DurationVar(&o.window, "window", window, "`TIME` that is measured; rounded up to whole scrape intervals")
+	load := flags.String("load", loads, "`NAMES` of loads; of metrics also with /gzip, /rw2, /zstd and /outage behind them")
+	flags.DurationVar(&o.window, "window", 20*time.Second, "`TIME` that is measured; rounded up to whole scrape intervals")
 	flags.DurationVar(&o.warmup, "warmup", 0, "`TIME` before it; by default as the load needs")
 	flags.IntVar(&o.rounds, "rounds", 1, "how `OFTEN` each collector is measured with each load; 5 to publish")
 	only := flags.String("collectors", ingotName+","+vmagentName, "`NAMES` of collectors of metrics; "+promagentName+" is Prometheus' agent")
 	flags.BoolVar(&o.enforce, "enforce", false, "fail when a goal is missed")
-	flags.BoolVar(&o.verify, "verify", true, "run Ingot once more with the first load and check order and stale markers")
+	flags.BoolVar(&o.verify, "verify", true, "run Ingot once more with the first load of each wire format and check order and stale markers")
 	flags.StringVar(&o.perf, "perf", "", "`FOLDER` for records of perf, one for each run")
 	flags.BoolVar(&o.keep, "keep", false, "leave configurations and logs of the collectors below .cache/bench/run")
 	backlog := flags.Int("backlog", 512, "`MIB` of old log lines in load L2")
@@ -142,6 +154,9 @@ func parseFlags(command string, args []string, log io.Writer) (options, error) {
 	}
 	if flags.NArg() > 0 || o.rounds < 1 || o.window <= 0 || *backlog < 1 {
 		return o, fmt.Errorf("%w: rounds, window and backlog must be above 0, and no arguments follow the flags", errUsage)
+	}
+	if command == "metrics" && o.outage < time.Second {
+		return o, fmt.Errorf("%w: an outage lasts at least a second", errUsage)
 	}
 	o.loads, o.only, o.backlog = list(*load), list(*only), int64(*backlog)<<20
 	return o, nil
@@ -160,6 +175,7 @@ type bench struct {
 	ingot               string
 	peers               map[string]string // Programs by name.
 	loadCPU, programCPU int               // -1 where there is only one CPU.
+	instructions        bool              // They can be counted here.
 }
 
 func (b *bench) progress(format string, args ...any) {

@@ -25,6 +25,7 @@ type usage struct {
 	rssMean, rssHigh int64   // Bytes.
 	disk             int64   // Bytes.
 	foreign          float64 // Share of the machine that neither collector nor load used.
+	instructions     int64   // Outside the kernel; 0 where they cannot be counted.
 }
 
 // reading is the state of all counters at one time.
@@ -51,12 +52,17 @@ func read(p *meter.Process) (r reading, err error) {
 }
 
 // measure measures a collector while during runs. The name is that of the run.
-func (b *bench) measure(ctx context.Context, p *meter.Process, name string, during func() error) (usage, error) {
+func (b *bench) measure(ctx context.Context, p *meter.Process, name string, during func() error) (u usage, err error) {
 	stopPerf, err := b.recordPerf(p, name)
 	if err != nil {
 		return usage{}, err
 	}
 	defer stopPerf()
+	instructions := func() int64 { return 0 }
+	if b.instructions {
+		instructions = p.Instructions()
+	}
+	defer func() { u.instructions = instructions() }()
 	before, err := read(p)
 	if err != nil {
 		return usage{}, err
@@ -78,7 +84,7 @@ func (b *bench) measure(ctx context.Context, p *meter.Process, name string, duri
 	if err != nil {
 		return usage{}, err
 	}
-	u := usage{window: after.at.Sub(before.at), cpu: after.cpu - before.cpu, disk: after.disk - before.disk}
+	u = usage{window: after.at.Sub(before.at), cpu: after.cpu - before.cpu, disk: after.disk - before.disk}
 	u.rssMean, u.rssHigh = p.Memory()
 	others := (after.machine.Busy - before.machine.Busy) - u.cpu - (after.self - before.self) + after.machine.Stole - before.machine.Stole
 	u.foreign = max(0, others.Seconds()/u.window.Seconds()/float64(after.machine.CPUs))

@@ -5,7 +5,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -65,23 +64,4 @@ func foreignText(share float64) string {
 		text += " !"
 	}
 	return text
-}
-
-func (b *bench) printMetrics(loads []metricsLoad, medians []metricsResult) {
-	b.printHeader("Metrics")
-	for _, l := range loads {
-		fmt.Fprintf(b.out, "- %s: %s; %d series each %s\n", l.name(), l.About, l.Series(), l.Interval)
-	}
-	fmt.Fprintln(b.out)
-	t := table{head: []string{"load", "collector", "CPU µs/sample", "µs/scrape", "RSS MB", "highest", "wire B/sample", "disk B/sample", "lost", "others' CPU"}}
-	for _, r := range medians {
-		lost := strconv.FormatInt(r.lost, 10)
-		if r.damaged {
-			lost += ", values differ"
-		}
-		t.add(r.load, r.collector, fmt.Sprintf("%.3f", r.perSample()), fmt.Sprintf("%.0f", r.perScrape()),
-			fmt.Sprintf("%.1f", megabytes(r.rssMean)), fmt.Sprintf("%.1f", megabytes(r.rssHigh)), fmt.Sprintf("%.1f", r.wire()),
-			fmt.Sprintf("%.1f", float64(r.disk)/float64(r.scraped.Samples)), lost, foreignText(r.foreign))
-	}
-	t.print(b.out)
 }

@@ -128,8 +128,8 @@ func Loads() []Load {
 		{Name: "M7", About: "100 targets of 1000 series in protobuf, with native histograms and exemplars", Interval: 10 * time.Second, Protobuf: true, groups: natives(100)},
 		{Name: "unique", About: "100 targets of 2000 series that share no label set", Interval: 10 * time.Second, groups: uniques(100)},
 		{Name: "unique-1M", About: "500 targets of 2000 series that share no label set", Interval: 60 * time.Second, groups: uniques(500)},
-		{Name: "tiny", About: "three targets, to try the benchmark itself", Interval: 2 * time.Second, groups: tiny()},
-		{Name: "tiny-rules", About: "the same with rules", Interval: 2 * time.Second, Rules: listRules(), groups: tiny()},
+		{Name: "tiny", About: "three targets, to try the benchmark itself", Interval: time.Second, groups: tiny()},
+		{Name: "tiny-rules", About: "the same with rules", Interval: time.Second, Rules: listRules(), groups: tiny()},
 		{Name: "tiny-native", About: "two targets in protobuf", Interval: 2 * time.Second, Protobuf: true, groups: natives(2)},
 	}
 }

@@ -157,3 +157,30 @@ func TestUseOfTheMachineIsParsed(t *testing.T) {
 		t.Errorf("this process: %s, %v", self, err)
 	}
 }
+
+func TestInstructionsAreReadFromWhatPerfPrints(t *testing.T) {
+	for text, want := range map[string]int64{
+		"123456,,instructions:u,1000,100.00,,\n":            123456,
+		"# started on\n\n7,,instructions:u,1000,100.00,,\n": 7,
+		"<not supported>,,instructions:u,0,100.00,,\n":      -1,
+		"12,,cycles:u,0,100.00,,\n":                         -1,
+		"Error: no permission to count\n":                   -1,
+		"":                                                  -1,
+	} {
+		got, known := parseInstructions([]byte(text))
+		if !known {
+			got = -1
+		}
+		if got != want {
+			t.Errorf("%q: %d, want %d", text, got, want)
+		}
+	}
+}
+
+func TestCountingInstructionsNeverFails(t *testing.T) {
+	p := start(t, -1, "sleep", "60")
+	stop := p.Instructions()
+	if n := stop(); n < 0 || n > 0 && !CountsInstructions(t.Context()) {
+		t.Errorf("%d instructions", n)
+	}
+}
