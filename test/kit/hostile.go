@@ -2,6 +2,7 @@ package kit
 
 import (
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"io"
 	"net/http"
@@ -12,7 +13,7 @@ import (
 
 // answer sends one answer in the scrape's mode and tells whether all of it went out.
 func (t *Target) answer(w http.ResponseWriter, r *http.Request, s Scrape, changed <-chan struct{}) bool {
-	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+	w.Header().Set("Content-Type", cmp.Or(s.contentType, "text/plain; version=0.0.4; charset=utf-8"))
 	switch s.Mode {
 	case ModeHonest:
 	case ModeGarbage:

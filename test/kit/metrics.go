@@ -22,8 +22,11 @@ type MetricsConfig struct {
 	RequireTenant bool
 	// Limits are the limits of a series; zero means [DefaultSeriesLimits].
 	Limits SeriesLimits
-	// MaxBytes is the largest request, decoded; above, 400 and nothing is stored. 0 means 100 MiB.
+	// MaxBytes is the largest request, decoded; above, it is refused with TooLarge and nothing
+	// is stored. 0 means 100 MiB.
 	MaxBytes int
+	// TooLarge is the code of that refusal. 0 means 400, as with Mimir; proxies answer 413.
+	TooLarge int
 	// MaxBehind is how far a sample may lie behind the newest of its tenant. 0 means an hour,
 	// the lower half of the two-hour head block of a TSDB without an out-of-order window.
 	MaxBehind time.Duration
@@ -157,7 +160,7 @@ func (r *MetricsReceiver) accept(tenant string, h http.Header, body []byte) answ
 		return answer{status: http.StatusBadRequest, text: err.Error()}
 	}
 	if req.Size > r.cfg.MaxBytes {
-		return answer{status: http.StatusBadRequest, text: fmt.Sprintf(
+		return answer{status: cmp.Or(r.cfg.TooLarge, http.StatusBadRequest), text: fmt.Sprintf(
 			"the request of %d bytes is over the limit of %d bytes (err-mimir-distributor-max-write-message-size)", req.Size, r.cfg.MaxBytes)}
 	}
 	r.mu.Lock()

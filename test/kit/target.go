@@ -30,8 +30,12 @@ type Target struct {
 	series  int
 	hostile Mode
 	extra   string
+	render  Page
 	served  []Scrape
 }
+
+// Page renders the answer to scrape n for a request: its content type and its body.
+type Page func(n int64, r *http.Request) (contentType string, body []byte)
 
 // Mode is how a target treats its next scrapes.
 type Mode string
@@ -61,6 +65,8 @@ type Scrape struct {
 	Complete bool
 	Body     []byte // of an honest answer
 	Header   http.Header
+
+	contentType string // of Body, "" is that of the text format
 }
 
 // NewTarget returns a target that serves series samples a scrape and is down; see [Server.Up].
@@ -104,6 +110,14 @@ func (t *Target) SetExtra(text string) {
 	t.extra = text
 }
 
+// SetPage makes every honest scrape serve pages of the test's own instead of the seq series,
+// in any format; the ledger of such a target is the test's own affair too.
+func (t *Target) SetPage(p Page) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.render = p
+}
+
 // Served returns the scrapes so far in the order in which they began.
 func (t *Target) Served() []Scrape {
 	t.mu.Lock()
@@ -129,6 +143,9 @@ func (t *Target) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			}
 		}
 		s.Body = t.page(s.N)
+		if t.render != nil {
+			s.contentType, s.Body = t.render(s.N, r)
+		}
 	}
 	index := len(t.served)
 	t.served = append(t.served, s)
