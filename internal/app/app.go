@@ -196,23 +196,17 @@ func (p *program) buildMetrics(m *delivery.Metrics) error {
 	if err != nil {
 		return err
 	}
-	p.scraping = scrape.New(p.Config.Scrape, p.component("scrape"), p.reg, pushing{writer}, scrape.Options{Version: p.Version}, jobs)
+	p.scraping = scrape.New(p.Config.Scrape, p.component("scrape"), p.reg, writer, p.scrapeOptions(), jobs)
 	p.sources = append(p.sources, part{"scrape", p.scraping.Run})
 	return nil
 }
 
-// pushing lends a writer the transactions that it does not have yet.
-type pushing struct{ *remotewrite.Writer }
-
-type pushed struct {
-	pushing
-	b *model.Batch
+func (p *program) scrapeOptions() scrape.Options {
+	return scrape.Options{
+		Version:  p.Version,
+		Pressure: func() int { return int(p.memory.Level()) },
+	}
 }
-
-func (p pushing) Appender(uint64) model.Appender { return &pushed{pushing: p} }
-func (p *pushed) Append(b *model.Batch)          { p.b = b }
-func (p *pushed) Commit() error                  { return p.Push(p.b) }
-func (p *pushed) Rollback()                      {}
 
 // buildLogs connects a collector, a writer and a queue for each destination.
 func (p *program) buildLogs(m *delivery.Metrics) error {

@@ -1,7 +1,6 @@
 package scrape
 
 import (
-	"hash/maphash"
 	"io"
 	"math"
 	"time"
@@ -15,233 +14,219 @@ import (
 // maxAhead is how far in the future a timestamp of an exposition may be, as in Prometheus.
 const maxAhead = 10 * time.Minute
 
-// scratch is what turning one body into one batch needs. There are as many as bodies may be
-// parsed at once, and loops take turns with them.
+// A batch is handed on when it has so many samples or bytes. It is small enough to stay in
+// the caches of a processor, together with what the sink makes of it.
+const (
+	chunkSamples = 300
+	chunkBytes   = 128 << 10
+)
+
+// scratch is what turning lines into batches needs. There are as many as windows may be
+// parsed at once, and passes take turns with them.
 type scratch struct {
-	parser expfmt.Parser
-	batch  model.Batch
-	raw    []model.Label
-	maker  labelMaker
+	batch model.Batch
+	raw   []model.Label
+	maker labelMaker
 }
 
 func newScratch() *scratch { return &scratch{maker: newLabelMaker()} }
-
-// empty drops the batch and its references to label sets.
-func (s *scratch) empty() {
-	s.batch.Reset()
-}
 
 // yield is what one exposition came to, in samples.
 type yield struct {
 	scraped int // Lines with a sample.
 	kept    int // Of those, the ones that relabelling left, duplicates included.
-	taken   int // Of those, the ones in the batch.
+	taken   int // Of those, the ones that were appended.
 
-	duplicate, unchanged, outOfOrder, future int
+	duplicate, unchanged, outOfOrder, future, memory int
 }
 
-// parse appends the samples of a body to the batch and records their series in the table.
-// After an error the batch holds a part of them and must be thrown away; what was counted
-// until then is returned.
-func (l *loop) parse(s *scratch, b []byte, now int64) (y yield, err error) {
-	cfg := l.pool.cfg
-	limit := int(cfg.SampleLimit)
-	latest := time.Now().Add(maxAhead).UnixMilli()
-	offered := 0 // What sample_limit counts: kept samples without repetitions.
-	p := &s.parser
-	seed := maphash.MakeSeed()
-	p.Reset(expfmt.Text004, seed)
-	p.Feed(b, true)
+// parse appends the samples of a window to the batch and records their series in the table.
+// done says that the exposition has ended.
+func (x *pass) parse(window []byte, final bool) (done bool, err error) {
+	p, table := &x.parser, x.l.table
+	p.Feed(window, final)
 	for {
-		var hint expfmt.Hint
-		if key := l.table.Hint(); key != "" {
-			hint = expfmt.Hint{Hash: maphash.String(seed, key), Len: len(key)}
+		kind, err := p.Next(table.Hint())
+		switch err { //nolint:errorlint // Next returns them bare, and this is the hot path.
+		case nil:
+		case io.EOF:
+			return true, nil
+		case expfmt.ErrMore:
+			return false, nil
+		default:
+			return false, &failure{reasonParse, err}
 		}
-		kind, err := p.Next(hint)
-		if err == io.EOF { //nolint:errorlint // Next returns it bare, and this is the hot path.
-			break
+		switch kind {
+		case expfmt.KindSample:
+			err = x.sample(false)
+		case expfmt.KindHistogram:
+			err = x.sample(true)
+		case expfmt.KindType, expfmt.KindHelp, expfmt.KindUnit:
+			x.families.line(kind, p)
+		case expfmt.KindNone, expfmt.KindComment:
 		}
 		if err != nil {
-			return y, &failure{reasonParse, err}
+			return false, err
 		}
-		if kind != expfmt.KindSample {
-			continue
-		}
-		y.scraped++
-		row, ok := l.row(p)
-		if !ok {
-			full := limit > 0 && offered >= limit
-			var left bool
-			if row, left, err = l.addRow(s, full); err != nil {
-				return y, err
-			}
-			if left {
-				y.kept++
-				offered++
-				continue
-			}
-		}
-		if why := l.table.Dropped(row); why != TakenOK {
-			if why == TakenDuplicate {
-				y.kept++
-				y.duplicate++
-			}
-			continue
-		}
-		y.kept++
-		at, own := p.Time()
-		if own = own && cfg.HonorTimestamps; !own {
-			at = now
-		}
-		if own && at > latest {
-			y.future++
-			continue
-		}
-		switch l.table.Take(row, at, own, !own || cfg.TrackTimestampsStaleness) {
-		case TakenOK:
-		case TakenUnchanged:
-			offered++
-			y.unchanged++
-			continue
-		case TakenOutOfOrder:
-			y.outOfOrder++
-			continue
-		default:
-			y.duplicate++
-			continue
-		}
-		if offered++; limit > 0 && offered > limit {
-			// Read on without keeping anything, so that the report has the whole number.
-			continue
-		}
-		y.taken++
-		s.batch.Add(l.table.Labels(row), at, p.Value())
 	}
-	if limit > 0 && offered > limit {
-		return y, fail(reasonSampleLimit, "sample_limit exceeded: the target has %d samples after relabelling, limit is %d", offered, limit)
-	}
-	return y, nil
 }
 
-// row returns the table's row of the present sample.
-func (l *loop) row(p *expfmt.Parser) (Row, bool) {
+// sample takes the present sample.
+func (x *pass) sample(histogram bool) error {
+	l, p, y := x.l, &x.parser, &x.yield
+	table, cfg := l.table, l.pool.cfg
+	y.scraped++
+	var row Row
+	var ok bool
 	if p.Hinted() {
-		return l.table.Expected(p.Type())
+		row, ok = table.Expected(p.Key(), p.Type())
+	} else {
+		row, ok = table.Find(p.Key(), p.Hash(), p.Type())
 	}
-	return l.table.Find(p.Key(), p.Type())
+	if !ok {
+		left, err := x.addRow(&row)
+		if err != nil || left {
+			return err
+		}
+	}
+	if why := table.Dropped(row); why != TakenOK {
+		if why == TakenDuplicate {
+			y.kept++
+			y.duplicate++
+		}
+		return nil
+	}
+	y.kept++
+	at, own := p.Time()
+	if own = own && cfg.HonorTimestamps; !own {
+		at = x.now
+	}
+	if own && at > x.latest {
+		y.future++
+		return nil
+	}
+	switch table.Take(row, at, own, !own || cfg.TrackTimestampsStaleness) {
+	case TakenOK:
+	case TakenUnchanged:
+		x.offered++
+		y.unchanged++
+		return nil
+	case TakenOutOfOrder:
+		y.outOfOrder++
+		return nil
+	case TakenDuplicate, TakenRelabelled:
+		y.duplicate++
+		return nil
+	}
+	x.offered++
+	if x.overFull() {
+		// Read on without keeping anything, so that the report has the whole number.
+		return nil
+	}
+	y.taken++
+	return x.append(row, at, histogram)
 }
 
-// addRow makes the labels of a line that is new, or whose TYPE has changed. When the scrape
-// is full, a line that yields a sample is one too many and left out of the table.
-func (l *loop) addRow(s *scratch, full bool) (r Row, left bool, err error) {
-	p := &s.parser
+// overFull reports whether the sample that was just counted is one too many.
+func (x *pass) overFull() bool {
+	limit := int(x.l.pool.cfg.SampleLimit)
+	return limit > 0 && x.offered > limit
+}
+
+// append appends the present sample to the batch.
+func (x *pass) append(row Row, at int64, histogram bool) error {
+	p, b := &x.parser, &x.s.batch
+	key := p.Key()
+	sample := model.Sample{T: at, Start: p.Start(), V: p.Value()}
+	sample.Labels.From = uint32(len(b.Bytes))
+	b.Bytes = x.l.table.AppendLabels(b.Bytes, row, key)
+	sample.Labels.To = uint32(len(b.Bytes))
+	sample.Family = x.families.place(b, key)
+	if histogram {
+		if err := x.histogram(&sample); err != nil {
+			return err
+		}
+	}
+	b.Samples = append(b.Samples, sample)
+	if x.examples {
+		x.exemplars.read(p, b, at, histogram)
+	}
+	if len(b.Samples) >= chunkSamples || len(b.Bytes) >= chunkBytes {
+		x.flush()
+	}
+	return nil
+}
+
+// addRow makes the labels of a line that is new, or whose TYPE has changed. left says that
+// there is no row because the scrape or the memory is full.
+func (x *pass) addRow(row *Row) (left bool, err error) {
+	l, s, p := x.l, x.s, &x.parser
+	if x.full {
+		x.yield.memory++
+		return true, nil
+	}
 	s.raw = p.AppendLabels(s.raw[:0])
 	typed := false
 	for _, r := range s.raw {
 		typed = typed || r.Name == "le" || r.Name == "quantile"
 	}
-	ls, err := s.maker.series(s.raw, l.target, l.pool.cfg)
-	if err != nil || full && ls != "" {
-		return 0, true, err
+	ls, err := s.maker.series(s.raw, l.target, l.pool)
+	if err != nil {
+		return true, err
 	}
-	return l.table.Add(p.Key(), ls, p.Type(), typed, ls != "" && l.isReport(ls)), false, nil
+	if limit := int(l.pool.cfg.SampleLimit); ls != "" && limit > 0 && x.offered >= limit {
+		x.yield.kept++
+		x.offered++
+		return true, nil
+	}
+	*row = l.table.Add(p.Key(), p.Hash(), ls, p.Type(), typed, ls != "" && l.isReport(ls))
+	return false, nil
 }
 
 // appendStale appends a stale marker for each series that ends with this scrape and returns
 // how many there are.
-func (l *loop) appendStale(s *scratch, failed bool, now int64) int {
-	before := len(s.batch.Samples)
+func (x *pass) appendStale(failed bool) (n int) {
 	marker := math.Float64frombits(value.StaleNaN)
-	mark := func(ls model.Labels) {
-		s.batch.Add(ls, now, marker)
-	}
-	l.table.Stale(failed, mark)
-	for _, ls := range l.inherited(failed) {
-		if !l.table.Has(ls) {
-			mark(ls)
-		}
-	}
-	return len(s.batch.Samples) - before
-}
-
-// reportNames are the report series, the last three under extra_scrape_metrics only.
-func reportNames() [8]string {
-	return [...]string{
-		"up",
-		"scrape_duration_seconds",
-		"scrape_samples_scraped",
-		"scrape_samples_post_metric_relabeling",
-		"scrape_series_added",
-		"scrape_timeout_seconds",
-		"scrape_sample_limit",
-		"scrape_body_size_bytes",
-	}
-}
-
-// report is the values of the report series.
-type report struct {
-	up       bool
-	duration time.Duration
-	yield    yield
-	added    int
-	bytes    int // -1 when the response was too large.
-}
-
-func (l *loop) makeReports(m *labelMaker) {
-	for i, name := range reportNames() {
-		if i >= 5 && !*l.pool.cfg.ExtraScrapeMetrics {
-			return
-		}
-		rules := l.pool.cfg.MetricRelabelConfigs
-		if !l.pool.relabelReports {
-			rules = nil
-		}
-		l.reports[i] = m.report(name, l.target, rules)
-	}
-}
-
-func (l *loop) isReport(ls model.Labels) bool {
-	for _, r := range l.reports {
-		if r == ls {
-			return true
-		}
-	}
-	return false
-}
-
-// appendReport appends the report series and returns how many there are.
-func (l *loop) appendReport(s *scratch, r report, now int64) int {
-	up := 0.0
-	if r.up {
-		up = 1
-	}
-	return l.appendReports(s, now, [8]float64{
-		up,
-		r.duration.Seconds(),
-		float64(r.yield.scraped),
-		float64(r.yield.kept),
-		float64(r.added),
-		l.target.timeout.Seconds(),
-		float64(l.pool.cfg.SampleLimit),
-		float64(r.bytes),
+	x.l.table.Stale(failed, func(labels []byte) {
+		x.add(labels, marker)
+		n++
 	})
-}
-
-// appendReportsStale ends the report series.
-func (l *loop) appendReportsStale(s *scratch, now int64) int {
-	var values [8]float64
-	for i := range values {
-		values[i] = math.Float64frombits(value.StaleNaN)
+	if failed {
+		return n // A later one knows better what has ended of what was inherited.
 	}
-	return l.appendReports(s, now, values)
-}
-
-func (l *loop) appendReports(s *scratch, now int64, values [8]float64) (n int) {
-	for i, ls := range l.reports {
-		if ls != "" {
-			s.batch.Add(ls, now, values[i])
+	for _, ls := range x.l.inherited() {
+		if !x.l.table.Has(ls) {
+			x.add([]byte(ls), marker)
 			n++
 		}
 	}
 	return n
+}
+
+// add appends a sample that is not of the exposition.
+func (x *pass) add(labels []byte, v float64) {
+	b := &x.s.batch
+	from := uint32(len(b.Bytes))
+	b.Bytes = append(b.Bytes, labels...)
+	x.added(from, v)
+}
+
+// added appends the sample whose labels are at the end of the batch's bytes.
+func (x *pass) added(from uint32, v float64) {
+	b := &x.s.batch
+	b.Samples = append(b.Samples, model.Sample{Labels: model.Span{From: from, To: uint32(len(b.Bytes))}, T: x.now, V: v})
+	if len(b.Samples) >= chunkSamples || len(b.Bytes) >= chunkBytes {
+		x.flush()
+	}
+}
+
+// histogram puts the present native histogram into the batch.
+func (x *pass) histogram(s *model.Sample) (err error) {
+	b := &x.s.batch
+	s.V = 0
+	s.Histogram.From = uint32(len(b.Bytes))
+	h, fh := x.parser.Histogram()
+	b.Bytes, s.Custom, err = x.l.pool.histograms.append(b.Bytes, h, fh)
+	s.Histogram.To = uint32(len(b.Bytes))
+	return err
 }

@@ -41,9 +41,9 @@ func newSingle(t testing.TB, cfg Config, job, address string) *single {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := newLoop(p, tgt, nil)
+	tgt.addExternal(p.shared.external)
 	m := newLabelMaker()
-	l.makeReports(&m)
+	l := newLoop(p, tgt, &m)
 	p.loops[tgt.id] = l
 	return &single{l, r.ledger, r}
 }
@@ -183,10 +183,10 @@ func TestHostileTargetsFailWithANamedReason(t *testing.T) {
 				t.Errorf("%v failures counted as %s, want 1", n, c.reason)
 			}
 			s.r.checkConservation(t)
-			s.pool.shared.bodies.mu.Lock()
-			defer s.pool.shared.bodies.mu.Unlock()
-			if s.pool.shared.bodies.held != 0 {
-				t.Errorf("%d bytes still count as in flight after the scrape", s.pool.shared.bodies.held)
+			s.pool.shared.fetcher.buffers.mu.Lock()
+			defer s.pool.shared.fetcher.buffers.mu.Unlock()
+			if s.pool.shared.fetcher.buffers.held != 0 {
+				t.Errorf("%d bytes still count as in flight after the scrape", s.pool.shared.fetcher.buffers.held)
 			}
 		})
 	}
@@ -255,14 +255,14 @@ func TestBodiesInFlightAreBounded(t *testing.T) {
 	cfg := DefaultConfig()
 	cfg.MaxBodiesInFlight, cfg.BodySizeLimit = 600_000, 500_000
 	s := newSingle(t, cfg, "{job_name: j}", address)
-	other := s.pool.shared.bodies.lend()
-	if err := other.grow(400_000); err != nil {
+	other, err := s.pool.shared.fetcher.buffers.lend(400_000)
+	if err != nil {
 		t.Fatal(err)
 	}
 	if s.once(t); s.status().Reason != "body_budget" {
 		t.Errorf("status %+v while another response fills the budget, want body_budget", s.status())
 	}
-	s.pool.shared.bodies.giveBack(other)
+	s.pool.shared.fetcher.buffers.giveBack(other)
 	if s.once(t); s.status().Health != HealthUp {
 		t.Errorf("status %+v with room, want up", s.status())
 	}

@@ -514,11 +514,10 @@ func TestPanicIsAFailedScrape(t *testing.T) {
 		if got, want := brief(r.take()[1]), rep("0", "0", "0", "0", "a stale"); got != want {
 			t.Errorf("batch %s, want %s", got, want)
 		}
-		// A table in a state that cannot be makes parsing itself panic.
-		l := r.pools[0].anyLoop()
-		l.table.order = []uint32{7}
-		l.table.rows = nil
-		l.force(nil) // Its lock hands the table back to the loop.
+		// A table that cannot be makes parsing itself panic.
+		r.shared.scheduler.mu.Lock() // A loop that waits is the scheduler's.
+		r.pools[0].anyLoop().table = &Table{}
+		r.shared.scheduler.mu.Unlock()
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
 		if got, want := brief(r.take()[0]), rep("0", "0", "0", "0"); got != want {

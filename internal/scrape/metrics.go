@@ -7,16 +7,19 @@ import (
 
 // metrics are those of all jobs.
 type metrics struct {
-	scrapes  *prometheus.CounterVec
-	failures *prometheus.CounterVec
-	scraped  *prometheus.CounterVec
-	pushed   *prometheus.CounterVec
-	dropped  *prometheus.CounterVec
-	stale    *prometheus.CounterVec
-	reports  *prometheus.CounterVec
-	refused  *prometheus.CounterVec
-	syncs    *prometheus.CounterVec
-	duration prometheus.Histogram
+	scrapes          *prometheus.CounterVec
+	failures         *prometheus.CounterVec
+	scraped          *prometheus.CounterVec
+	pushed           *prometheus.CounterVec
+	dropped          *prometheus.CounterVec
+	stale            *prometheus.CounterVec
+	reports          *prometheus.CounterVec
+	refused          *prometheus.CounterVec
+	exemplars        *prometheus.CounterVec
+	exemplarsDropped *prometheus.CounterVec
+	staleDropped     *prometheus.CounterVec
+	syncs            *prometheus.CounterVec
+	duration         prometheus.Histogram
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -25,15 +28,18 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		return f.NewCounterVec(prometheus.CounterOpts{Name: "ingot_scrape_" + name, Help: help}, append([]string{"job"}, labels...))
 	}
 	return &metrics{
-		scrapes:  counter("scrapes_total", "Scrapes that were started."),
-		failures: counter("failures_total", "Scrapes that failed, by reason.", "reason"),
-		scraped:  counter("samples_scraped_total", "Samples that targets exposed. Each of them is pushed or dropped."),
-		pushed:   counter("samples_pushed_total", "Exposed samples that were handed to the destinations' writer."),
-		dropped:  counter("samples_dropped_total", "Exposed samples that were not handed on, by reason.", "reason"),
-		stale:    counter("stale_markers_pushed_total", "Markers of series that ended, handed to the destinations' writer."),
-		reports:  counter("report_samples_pushed_total", "Samples of up and the other report series, handed to the destinations' writer."),
-		refused:  counter("push_failures_total", "Batches that the destinations' writer refused."),
-		syncs:    counter("target_syncs_total", "Times that the list of targets was made anew from discovery."),
+		scrapes:          counter("scrapes_total", "Scrapes that were started."),
+		failures:         counter("failures_total", "Scrapes that failed, by reason.", "reason"),
+		scraped:          counter("samples_scraped_total", "Samples that targets exposed. Each of them is pushed or dropped."),
+		pushed:           counter("samples_pushed_total", "Exposed samples that were handed to the destinations' writer."),
+		dropped:          counter("samples_dropped_total", "Exposed samples that were not handed on, by reason.", "reason"),
+		stale:            counter("stale_markers_pushed_total", "Markers of series that ended, handed to the destinations' writer."),
+		reports:          counter("report_samples_pushed_total", "Samples of up and the other report series, handed to the destinations' writer."),
+		refused:          counter("push_failures_total", "Batches that the destinations' writer refused."),
+		exemplars:        counter("exemplars_pushed_total", "Exemplars that were handed to the destinations' writer."),
+		exemplarsDropped: counter("exemplars_dropped_total", "Exemplars of scrapes that did not fail and were not handed on, by reason. Expositions repeat them, so duplicates are normal.", "reason"),
+		staleDropped:     counter("stale_markers_dropped_total", "Markers not made for series of a target that is gone, because the target that continues them has not answered for too long."),
+		syncs:            counter("target_syncs_total", "Times that the list of targets was made anew from discovery."),
 		duration: f.NewHistogram(prometheus.HistogramOpts{
 			Name:    "ingot_scrape_duration_seconds",
 			Help:    "Time from sending the request until the samples were handed on.",
@@ -44,24 +50,27 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 
 // jobMetrics are the metrics of one job, looked up once.
 type jobMetrics struct {
-	scrapes, scraped, pushed, stale, reports, refused, syncs prometheus.Counter
-	failures, dropped                                        *prometheus.CounterVec
-	duration                                                 prometheus.Histogram
+	scrapes, scraped, pushed, stale, reports, refused, exemplars, staleDropped, syncs prometheus.Counter
+	failures, dropped, exemplarsDropped                                               *prometheus.CounterVec
+	duration                                                                          prometheus.Histogram
 }
 
 func (m *metrics) of(job string) *jobMetrics {
 	l := prometheus.Labels{"job": job}
 	return &jobMetrics{
-		scrapes:  m.scrapes.With(l),
-		scraped:  m.scraped.With(l),
-		pushed:   m.pushed.With(l),
-		stale:    m.stale.With(l),
-		reports:  m.reports.With(l),
-		refused:  m.refused.With(l),
-		syncs:    m.syncs.With(l),
-		failures: m.failures.MustCurryWith(l),
-		dropped:  m.dropped.MustCurryWith(l),
-		duration: m.duration,
+		scrapes:          m.scrapes.With(l),
+		scraped:          m.scraped.With(l),
+		pushed:           m.pushed.With(l),
+		stale:            m.stale.With(l),
+		reports:          m.reports.With(l),
+		refused:          m.refused.With(l),
+		exemplars:        m.exemplars.With(l),
+		staleDropped:     m.staleDropped.With(l),
+		syncs:            m.syncs.With(l),
+		failures:         m.failures.MustCurryWith(l),
+		dropped:          m.dropped.MustCurryWith(l),
+		exemplarsDropped: m.exemplarsDropped.MustCurryWith(l),
+		duration:         m.duration,
 	}
 }
 
@@ -74,12 +83,20 @@ const (
 	dropFuture       = "too_far_ahead"
 	dropScrapeFailed = "scrape_failed"
 	dropRefused      = "push_failed"
+	dropMemory       = "memory"  // The process has no room for more series.
+	dropInvalid      = "invalid" // Of exemplars: labels too long, or no timestamp where one is due.
 )
 
 // count adds up the drops of one scrape.
 func (m *jobMetrics) count(reason string, n int) {
 	if n > 0 {
 		m.dropped.WithLabelValues(reason).Add(float64(n))
+	}
+}
+
+func (m *jobMetrics) countExemplars(reason string, n int) {
+	if n > 0 {
+		m.exemplarsDropped.WithLabelValues(reason).Add(float64(n))
 	}
 }
 

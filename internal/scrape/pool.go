@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/ingot-telemetry/ingot/internal/discovery"
+	"github.com/ingot-telemetry/ingot/internal/expfmt"
 	"github.com/ingot-telemetry/ingot/internal/model"
 )
 
@@ -29,6 +30,9 @@ type pool struct {
 	client         *http.Client
 	sources        []discovery.Source
 	relabelReports bool
+	reports        [reportCount]model.Labels // The names of the report series, "" for those not wanted.
+	parsing        expfmt.Options
+	histograms     histogramLimits
 	shared         *shared
 	metrics        *jobMetrics
 	log            *slog.Logger
@@ -39,7 +43,6 @@ type pool struct {
 	discovered [][]labels.Labels      // By source; nil until its first list.
 	ended      map[int]error          // Sources whose Run has returned.
 	loops      map[model.Labels]*loop // By target id.
-	retiring   map[*loop]struct{}     // Loops of targets that are gone.
 	dropped    int
 	droppedTop []map[string]string
 	invalid    int
@@ -54,6 +57,9 @@ func newPool(job Job, sh *shared, m *jobMetrics, log *slog.Logger, global Config
 		client:         job.Client,
 		sources:        job.Sources,
 		relabelReports: job.RelabelReports,
+		reports:        reportLabels(&cfg),
+		parsing:        parsingOptions(&cfg),
+		histograms:     newHistogramLimits(&cfg),
 		shared:         sh,
 		metrics:        m,
 		log:            log.With("job", cfg.JobName),
@@ -61,11 +67,10 @@ func newPool(job Job, sh *shared, m *jobMetrics, log *slog.Logger, global Config
 		discovered:     make([][]labels.Labels, len(job.Sources)),
 		ended:          make(map[int]error),
 		loops:          make(map[model.Labels]*loop),
-		retiring:       make(map[*loop]struct{}),
 	}
 }
 
-// run runs the sources and the loops of the job until ctx ends.
+// run runs the sources of the job, and gives its loops to the scheduler, until ctx ends.
 func (p *pool) run(ctx context.Context) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -78,7 +83,7 @@ func (p *pool) run(ctx context.Context) {
 			return
 		case <-p.wake:
 		}
-		p.sync(ctx, &wg)
+		p.sync()
 		pause := time.NewTimer(syncPause)
 		select {
 		case <-ctx.Done():
@@ -112,7 +117,7 @@ func (p *pool) runSource(ctx context.Context, i int, s discovery.Source) {
 }
 
 // sync makes the running loops match what was discovered.
-func (p *pool) sync(ctx context.Context, wg *sync.WaitGroup) {
+func (p *pool) sync() {
 	p.metrics.syncs.Inc()
 	p.mu.Lock()
 	lists := slices.Clone(p.discovered)
@@ -125,8 +130,7 @@ func (p *pool) sync(ctx context.Context, wg *sync.WaitGroup) {
 	p.invalid, p.invalidTop = seen.invalid, seen.invalidTop
 	for id, l := range p.loops {
 		if _, ok := want[id]; !ok {
-			close(l.gone)
-			p.retiring[l] = struct{}{}
+			p.shared.scheduler.remove(l)
 			delete(p.loops, id)
 		}
 	}
@@ -139,28 +143,11 @@ func (p *pool) sync(ctx context.Context, wg *sync.WaitGroup) {
 		if _, ok := p.loops[id]; ok {
 			continue
 		}
-		l := newLoop(p, t, p.predecessor(t))
-		l.makeReports(&maker)
+		l := newLoop(p, t, &maker)
 		l.force(p.forced)
 		p.loops[id] = l
-		wg.Go(func() {
-			l.run(ctx)
-			p.mu.Lock()
-			delete(p.retiring, l)
-			p.mu.Unlock()
-		})
+		p.shared.scheduler.add(l)
 	}
-}
-
-// predecessor returns a loop whose target is gone but had the same labels on its samples,
-// so that t continues its series: the same target, or one that has moved.
-func (p *pool) predecessor(t *target) *loop {
-	for l := range p.retiring {
-		if l.target.publicKey == t.publicKey && l.adopt() {
-			return l
-		}
-	}
-	return nil
 }
 
 // sameLabels returns a loop that has the same labels on its samples as t, nil without one.
@@ -206,6 +193,7 @@ func (p *pool) relabel(lists [][]labels.Labels) (map[model.Labels]*target, unscr
 			t, err := newTarget(lb, p.cfg, discovered)
 			switch {
 			case err == nil:
+				t.addExternal(p.shared.external)
 				want[t.id] = t
 			case errors.Is(err, errDropped):
 				if out.dropped++; len(out.droppedTop) < int(p.cfg.KeepDroppedTargets) {

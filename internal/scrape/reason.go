@@ -31,6 +31,7 @@ const (
 	reasonLabels      = "labels"
 	reasonLabelLimit  = "label_limit"
 	reasonSampleLimit = "sample_limit"
+	reasonMemory      = "memory"
 	reasonTargetLimit = "target_limit"
 	reasonPanic       = "panic"
 )

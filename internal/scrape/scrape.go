@@ -1,13 +1,15 @@
-// Package scrape turns jobs into batches of samples: it relabels what discovery finds,
-// runs one loop for each target, fetches and parses the exposition, and hands what one
-// scrape yields to a [Sink] in one transaction.
+// Package scrape turns jobs into batches of samples: it relabels what discovery finds, runs
+// one loop for each target, fetches and parses the exposition, and hands what one scrape
+// yields to a [Sink] in one transaction.
 //
-// Data passes discovery -> pool (relabelling, one loop a target) -> loop -> fetch -> expfmt
-// -> [Table] (a label set is built once a series and looked up afterwards) -> [Sink]. The
-// semantics are Prometheus': target labels, limits, staleness, report series, timestamps.
+// Data passes discovery -> pool (relabelling, one loop a target) -> scheduler (when a loop is
+// due, a worker runs one pass of it) -> response (a window over the body) -> expfmt -> table
+// (a label set is built once a series and recognized afterwards) -> [Sink]. A loop between
+// two scrapes is memory only: no goroutine, timer or buffer is its own. The semantics are
+// Prometheus': target labels, limits, staleness, report series, timestamps.
 //
-// The package does not know where samples go, keeps no history beyond the last scrape of a
-// target, and reads the text format only.
+// The package does not know where samples go and keeps no history beyond the last scrape of
+// a target.
 package scrape
 
 import (
@@ -21,7 +23,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/ingot-telemetry/ingot/internal/discovery"
-	"github.com/ingot-telemetry/ingot/internal/expfmt"
 	"github.com/ingot-telemetry/ingot/internal/model"
 )
 
@@ -61,26 +62,28 @@ type Options struct {
 
 // Manager runs jobs.
 type Manager struct {
-	pools []*pool
+	shared *shared
+	pools  []*pool
 }
 
 // New returns a manager of the given jobs, which have passed Validate.
 func New(cfg Config, log *slog.Logger, reg prometheus.Registerer, sink Sink, o Options, jobs []Job) *Manager {
-	m := &Manager{}
+	m := &Manager{shared: newShared(cfg, sink, o)}
 	metrics := newMetrics(reg)
-	sh := newShared(cfg, sink, o)
 	for _, j := range jobs {
-		m.pools = append(m.pools, newPool(j, sh, metrics.of(j.Config.JobName), log, cfg))
+		m.pools = append(m.pools, newPool(j, m.shared, metrics.of(j.Config.JobName), log, cfg))
 	}
+	m.shared.pools = m.pools
 	reg.MustRegister(newCollector(m))
 	return m
 }
 
-// Run scrapes until ctx ends and returns nil when every loop has ended. Scrapes that are
+// Run scrapes until ctx ends and returns nil when every scrape has ended. Scrapes that are
 // under way then are cut off and yield nothing; no series is marked stale, because the
 // program is expected back.
 func (m *Manager) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
+	wg.Go(func() { m.shared.scheduler.run(ctx) })
 	for _, p := range m.pools {
 		wg.Go(func() { p.run(ctx) })
 	}
@@ -99,11 +102,16 @@ func (m *Manager) Status() Status {
 
 // shared is what all loops use together.
 type shared struct {
-	sink    Sink
-	fetcher *fetcher
-	bodies  *bodies
-	// scratches bounds how many bodies are parsed at once: more than there are processors
-	// would only cost memory.
+	sink      Sink
+	external  model.Labels
+	pressure  func() int
+	seed      maphash.Seed
+	scheduler *scheduler
+	fetcher   *fetcher
+	passes    passes
+	pools     []*pool
+	// scratches bounds how many windows are parsed at once: more than there are processors
+	// would only cost memory. None is held while the network is waited for.
 	scratches chan *scratch
 }
 
@@ -111,9 +119,15 @@ func newShared(cfg Config, sink Sink, o Options) *shared {
 	n := runtime.GOMAXPROCS(0)
 	sh := &shared{
 		sink:      sink,
-		fetcher:   &fetcher{userAgent: "Ingot/" + o.Version},
-		bodies:    newBodies(n, int(cfg.MaxBodiesInFlight)),
+		external:  o.External,
+		pressure:  o.Pressure,
+		seed:      maphash.MakeSeed(),
+		scheduler: newScheduler(),
+		fetcher:   newFetcher(cfg, o.Version),
 		scratches: make(chan *scratch, n),
+	}
+	if sh.pressure == nil {
+		sh.pressure = func() int { return 0 }
 	}
 	for range n {
 		sh.scratches <- newScratch()
@@ -134,7 +148,18 @@ func (sh *shared) borrow(ctx context.Context) *scratch {
 // putBack ends the use of a scratch. It keeps no reference into the body or to labels, or
 // what a target once had would stay in memory after the target.
 func (sh *shared) putBack(s *scratch) {
-	s.parser.Reset(expfmt.Text004, maphash.Seed{})
-	s.empty()
+	s.batch.Reset()
+	clear(s.raw[:cap(s.raw)])
 	sh.scratches <- s
+}
+
+// sameLabels returns a loop of any job that has the same labels on its samples as t, nil
+// without one.
+func (sh *shared) sameLabels(t *target) *loop {
+	for _, p := range sh.pools {
+		if l := p.sameLabels(t); l != nil {
+			return l
+		}
+	}
+	return nil
 }

@@ -29,7 +29,8 @@ func newLabelMaker() labelMaker {
 // series returns the finished labels of an exposed line: target labels added, clashes
 // resolved, relabelled, checked against the limits. Empty labels say that relabelling
 // dropped the series. An error fails the scrape.
-func (m *labelMaker) series(exposed []model.Label, t *target, cfg *JobConfig) (model.Labels, error) {
+func (m *labelMaker) series(exposed []model.Label, t *target, p *pool) (model.Labels, error) {
+	cfg := p.cfg
 	// Four times the limit, since relabelling may remove some: enough for any honest use,
 	// and little enough to relabel.
 	if limit := int(cfg.LabelLimit); limit > 0 && len(exposed) > 4*limit {
@@ -63,21 +64,21 @@ func (m *labelMaker) series(exposed []model.Label, t *target, cfg *JobConfig) (m
 	if err := checkLimits(set, name, cfg); err != nil {
 		return "", err
 	}
-	return m.finish(set), nil
+	return m.finish(set, p.shared.external), nil
 }
 
-// report returns the finished labels of a report series such as up, empty when rules, those
-// that apply to report series, drop it. No limit applies to them, as in Prometheus.
-func (m *labelMaker) report(name string, t *target, rules []*relabel.Config) model.Labels {
+// report returns the finished labels of a report series such as up, empty when relabelling
+// drops it. No limit applies to them, as in Prometheus.
+func (m *labelMaker) report(name string, t *target, p *pool) model.Labels {
 	m.builder.Reset(labels.EmptyLabels())
 	m.builder.Set(prommodel.MetricNameLabel, name)
 	for _, l := range t.public {
 		m.builder.Set(l.Name, l.Value)
 	}
-	if !relabel.ProcessBuilder(m.builder, rules...) {
+	if !relabel.ProcessBuilder(m.builder, p.cfg.MetricRelabelConfigs...) {
 		return ""
 	}
-	return m.finish(m.builder.Labels())
+	return m.finish(m.builder.Labels(), p.shared.external)
 }
 
 // addTarget adds the labels of the target. Where the exposition has one of that name, it
@@ -108,11 +109,14 @@ func (m *labelMaker) addTarget(exposed labels.Labels, public []labels.Label, hon
 	}
 }
 
-// finish returns the wire form of a label set.
-func (m *labelMaker) finish(set labels.Labels) model.Labels {
+// finish returns the wire form of a label set, with the external labels that it lacks.
+func (m *labelMaker) finish(set labels.Labels, external model.Labels) model.Labels {
 	m.wire = m.wire[:0]
 	set.Range(func(l labels.Label) { m.wire = model.AppendLabel(m.wire, l.Name, l.Value) })
-	return model.Labels(m.wire)
+	if external == "" {
+		return model.Labels(m.wire)
+	}
+	return model.Labels(model.Labels(m.wire).AppendWith(nil, external))
 }
 
 func checkLimits(set labels.Labels, name string, cfg *JobConfig) error {

@@ -1,6 +1,7 @@
 package scrape
 
 import (
+	"hash/maphash"
 	"math/bits"
 	"slices"
 
@@ -17,6 +18,7 @@ import (
 // one of Commit, Fail and Abort. Rows are numbers, so that the inside can become compact
 // memory outside the heap without a change to its users. A Table has one user at a time.
 type Table struct {
+	seed     maphash.Seed
 	rows     []row
 	index    map[string]uint32 // Key to row.
 	freeRows []uint32
@@ -50,6 +52,7 @@ type Table struct {
 
 type row struct {
 	key    string
+	hash   uint64
 	series uint32
 	iter   uint32 // Last scrape that had it.
 	pos    uint32 // Its line in order.
@@ -97,7 +100,7 @@ const forgetAfter = 10
 
 // NewTable returns an empty table.
 func NewTable() *Table {
-	return &Table{index: make(map[string]uint32), byLabels: make(map[model.Labels]uint32)}
+	return &Table{seed: maphash.MakeSeed(), index: make(map[string]uint32), byLabels: make(map[model.Labels]uint32)}
 }
 
 // Time returns the time of the last scrape in milliseconds, 0 before the first.
@@ -123,17 +126,18 @@ func (t *Table) Begin(now int64) {
 	t.pos, t.differs, t.added = 0, false, 0
 }
 
-// Hint returns the key of the line that is expected next, "" when nothing is.
-func (t *Table) Hint() string {
+// Hint returns the line that is expected next.
+func (t *Table) Hint() expfmt.Hint {
 	if t.pos < len(t.order) {
-		return t.rows[t.order[t.pos]].key
+		r := &t.rows[t.order[t.pos]]
+		return expfmt.Hint{Hash: r.hash, Len: len(r.key)}
 	}
-	return ""
+	return expfmt.Hint{}
 }
 
 // Expected returns the row whose key was the Hint. ok is false when its labels were made
 // under another TYPE: they must be added anew.
-func (t *Table) Expected(typ expfmt.Type) (r Row, ok bool) {
+func (t *Table) Expected(_ []byte, typ expfmt.Type) (r Row, ok bool) {
 	id := t.order[t.pos]
 	t.pos++
 	if t.differs {
@@ -146,7 +150,7 @@ func (t *Table) Expected(typ expfmt.Type) (r Row, ok bool) {
 
 // Find returns the row of a key. ok is false when there is none, or when its labels were
 // made under another TYPE.
-func (t *Table) Find(key []byte, typ expfmt.Type) (r Row, ok bool) {
+func (t *Table) Find(key []byte, _ uint64, typ expfmt.Type) (r Row, ok bool) {
 	id, ok := t.index[string(key)]
 	if !ok {
 		return 0, false
@@ -163,7 +167,7 @@ func (t *Table) Find(key []byte, typ expfmt.Type) (r Row, ok bool) {
 // Add makes the row of a key that was not found. Empty labels say that relabelling dropped
 // the series; report that it is one of the target's report series, which win. typed says
 // that the labels depend on typ.
-func (t *Table) Add(key []byte, ls model.Labels, typ expfmt.Type, typed, report bool) Row {
+func (t *Table) Add(key []byte, hash uint64, ls model.Labels, typ expfmt.Type, typed, report bool) Row {
 	id, known := t.index[string(key)]
 	if known {
 		t.release(t.rows[id].series)
@@ -174,7 +178,7 @@ func (t *Table) Add(key []byte, ls model.Labels, typ expfmt.Type, typed, report 
 		}
 		k := string(key)
 		t.index[k] = id
-		t.rows[id] = row{key: k, iter: t.iter}
+		t.rows[id] = row{key: k, hash: hash, iter: t.iter}
 		t.record(id)
 		if ls != "" && !report {
 			t.added++
@@ -194,8 +198,10 @@ func (t *Table) Add(key []byte, ls model.Labels, typ expfmt.Type, typed, report 
 	return Row(id)
 }
 
-// Labels returns the finished label set of a row that yields samples.
-func (t *Table) Labels(r Row) model.Labels { return t.series[t.rows[r].series].labels }
+// AppendLabels appends the finished label set of a row that yields samples.
+func (t *Table) AppendLabels(dst []byte, r Row, _ []byte) []byte {
+	return append(dst, t.series[t.rows[r].series].labels...)
+}
 
 // Dropped returns why a row yields no samples, TakenOK when it does.
 func (t *Table) Dropped(r Row) Taken {
@@ -256,7 +262,7 @@ func (t *Table) Added() int { return t.added }
 // Stale calls yield with each series that ends with this scrape: those of the last scrape
 // that this one does not have, or all of them when this one failed, which takes back all
 // that Take recorded.
-func (t *Table) Stale(failed bool, yield func(model.Labels)) {
+func (t *Table) Stale(failed bool, yield func([]byte)) {
 	if failed {
 		t.restore()
 	}
@@ -264,7 +270,7 @@ func (t *Table) Stale(failed bool, yield func(model.Labels)) {
 		if t.newest != nil && t.newest[id] >= t.now {
 			return // Its own timestamps run ahead; a marker would be out of order.
 		}
-		yield(t.series[id].labels)
+		yield([]byte(t.series[id].labels))
 	})
 }
 

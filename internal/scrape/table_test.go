@@ -2,6 +2,7 @@ package scrape
 
 import (
 	"fmt"
+	"hash/maphash"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -81,16 +82,18 @@ func (n *naive) scrape(now int64, lines []line, failed bool) (taken []Taken, sta
 // fast runs the same lines through a Table, with the keys found as the loop finds them.
 func fast(t *Table, now int64, lines []line, failed bool) (taken []Taken, stale []model.Labels, added int) {
 	t.Begin(now)
+	seed := t.seed
 	for _, l := range lines {
 		var row Row
 		var ok bool
-		if t.Hint() == l.key {
-			row, ok = t.Expected(expfmt.TypeUnknown)
+		hash := maphash.String(seed, l.key)
+		if t.Hint() == (expfmt.Hint{Hash: hash, Len: len(l.key)}) {
+			row, ok = t.Expected(nil, expfmt.TypeUnknown)
 		} else {
-			row, ok = t.Find([]byte(l.key), expfmt.TypeUnknown)
+			row, ok = t.Find([]byte(l.key), hash, expfmt.TypeUnknown)
 		}
 		if !ok {
-			row = t.Add([]byte(l.key), l.ls, expfmt.TypeUnknown, false, false)
+			row = t.Add([]byte(l.key), hash, l.ls, expfmt.TypeUnknown, false, false)
 		}
 		if why := t.Dropped(row); why != TakenOK {
 			taken = append(taken, why)
@@ -103,7 +106,7 @@ func fast(t *Table, now int64, lines []line, failed bool) (taken []Taken, stale 
 		taken = append(taken, t.Take(row, at, own, !own || l.track))
 	}
 	added = t.Added()
-	t.Stale(failed, func(ls model.Labels) { stale = append(stale, ls) })
+	t.Stale(failed, func(ls []byte) { stale = append(stale, model.Labels(ls)) })
 	if failed {
 		t.Fail()
 	} else {
@@ -211,7 +214,7 @@ func TestAbortedScrapeLeavesNoTrace(t *testing.T) {
 	lines := []line{{key: "a", ls: "a"}, {key: "b", ls: "b", at: 5}}
 	fast(table, 10, lines, false)
 	table.Begin(20)
-	r, _ := table.Find([]byte("b"), expfmt.TypeUnknown)
+	r, _ := table.Find([]byte("b"), maphash.String(table.seed, "b"), expfmt.TypeUnknown)
 	if got := table.Take(r, 15, true, false); got != TakenOK {
 		t.Fatalf("Take = %d, want it taken", got)
 	}

@@ -23,6 +23,8 @@ type target struct {
 	// public is the labels that go onto samples, sorted; publicKey is their wire form.
 	public    []labels.Label
 	publicKey model.Labels
+	// common is publicKey and the external labels that it lacks.
+	common model.Labels
 	// key is a hash of publicKey that stays the same when the program is started again.
 	key uint64
 
@@ -144,13 +146,25 @@ func (t *target) setLabels(all labels.Labels, params url.Values) error {
 	return err
 }
 
+// addExternal gives samples of the target external labels.
+func (t *target) addExternal(external model.Labels) {
+	t.common = t.publicKey
+	if external != "" {
+		t.common = model.Labels(t.publicKey.AppendWith(nil, external))
+	}
+}
+
 // phase returns when within each interval the target is scraped. It depends on nothing but
 // the target, so that a restart, and another replica, keeps it.
 func (t *target) phase() time.Duration {
 	h := fnv.New64a()
 	h.Write([]byte(t.id))
 	h.Write([]byte(t.url))
-	return time.Duration(h.Sum64() % uint64(t.interval))
+	phase := time.Duration(h.Sum64() % uint64(t.interval))
+	if t.interval >= time.Second {
+		phase = phase.Truncate(grid)
+	}
+	return phase
 }
 
 // wait returns the time from now to the next phase of the target.
