@@ -82,6 +82,13 @@ func (b *buffers) giveBack(buf []byte) {
 	}
 }
 
+// lent returns how many bytes of buffers are in use.
+func (b *buffers) lent() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.held
+}
+
 // take counts n bytes as lent. The caller holds mu.
 func (b *buffers) take(n int) error {
 	if b.max > 0 && b.held+n > b.max {

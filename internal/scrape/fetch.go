@@ -104,7 +104,7 @@ func (q *request) send(ctx context.Context, client *http.Client) (*http.Response
 	if !q.redirects && client.Transport != nil {
 		resp, err := client.Transport.RoundTrip(req)
 		if err != nil {
-			return nil, explained(err)
+			return nil, withoutURL(explained(err))
 		}
 		if resp.StatusCode/100 != 3 || resp.Header.Get("Location") == "" {
 			return resp, nil
