@@ -15,6 +15,11 @@ CONFIG ?= examples/minimal.yaml
 FUZZTIME ?= 30s
 BENCH ?= .
 BENCHFLAGS ?=
+BENCHCOUNT ?= 6
+BENCHTIME ?= 0.5s
+STEPS ?= ./internal/...
+SAVE ?=
+AGAINST ?= $(if $(SAVE),,old)
 
 ##@ Run
 
@@ -57,9 +62,22 @@ fuzz: ## Run each fuzz target for FUZZTIME (30s).
 		done; \
 	done
 
+# What a sample passes through, for the short list of make bench.
+METRICSTEPS := ./internal/expfmt/... ./internal/series/... ./internal/scrape/... ./internal/remotewrite/... ./internal/delivery/...
+METRICLOADS := M1,M1/gzip,M1/rw2,M2,M3,M4,M5,M7,unique,unique-1M,M8
+
 .PHONY: bench
-bench: ## Run the benchmarks that match BENCH (all).
-	go test -run '^$$' -bench '$(BENCH)' -benchmem ./...
+bench: ## Steps once, then metrics beside vmagent with ratios (25 min; BENCHFLAGS=-help).
+	go test -run '^$$' -bench . -benchmem -benchtime 0.2s $(METRICSTEPS)
+	go run ./test/bench metrics -load $(METRICLOADS) -outage 1m $(BENCHFLAGS)
+
+# The results of a run are kept below .cache/bench/steps, where make clean leaves them.
+.PHONY: bench-steps
+bench-steps: ## Benchmark each step; SAVE=old keeps the run, the next one compares with old.
+	@mkdir -p .cache/bench/steps
+	go test -run '^$$' -bench '$(BENCH)' -benchmem -count $(BENCHCOUNT) -benchtime $(BENCHTIME) $(STEPS) | tee .cache/bench/steps/running
+	@mv .cache/bench/steps/running .cache/bench/steps/$(or $(SAVE),new)
+	@cd .cache/bench/steps; go tool -modfile=../../../tools/go.mod benchstat $(AGAINST) $(or $(SAVE),new)
 
 .PHONY: bench-metrics
 bench-metrics: ## Measure scraping and remote write beside vmagent (minutes; BENCHFLAGS=-help).
@@ -107,7 +125,7 @@ golden: ## Rewrite all golden files; read the diff before you commit it.
 check: fmt-check lint vet test generate-diff ## All of the above that must pass before a commit.
 
 .PHONY: clean
-clean: ## Remove bin/ and data/; keep what make e2e and make bench-metrics have built.
+clean: ## Remove bin/ and data/; keep what make e2e and make bench have built.
 	rm -rf bin data
 
 ##@ Help

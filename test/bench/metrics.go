@@ -34,6 +34,7 @@ type metricsResult struct {
 	damaged         bool               // All arrived, and their values differ.
 	perSeries       float64            // Bytes of the series tables for a series; 0 where unknown.
 	away            *outage            // What the outage of the round cost, if it had one.
+	verdict         sink.Verdict       // Of rounds with an outage.
 }
 
 // perSample is of what was exposed, so that dropping by a rule is not free.
@@ -76,6 +77,9 @@ func (b *bench) metrics(ctx context.Context) error {
 	for _, r := range results {
 		if r.collector == ingotName && (r.lost > 0 || r.damaged) {
 			failed = append(failed, fmt.Errorf("ingot lost %d samples under load %s, values differ: %v", r.lost, r.load, r.damaged))
+		}
+		if r.collector == ingotName && r.verdict.Repeats+r.verdict.Disorder > 0 {
+			failed = append(failed, fmt.Errorf("ingot sent %d samples twice under load %s and %d out of order", r.verdict.Repeats, r.load, r.verdict.Disorder))
 		}
 	}
 	if missed > 0 && b.opts.enforce {
@@ -154,7 +158,7 @@ func (b *bench) metricsRound(ctx context.Context, load metricsLoad, c collector,
 	r = metricsResult{load: load.name, collector: c.name, round: round}
 	name := fmt.Sprintf("%s-%s-%d", strings.ReplaceAll(load.name, "/", "-"), c.name, round+1)
 	begin := e.Counts()
-	p, err := b.startMetrics(ctx, load, c, name, e, receiver, false)
+	p, err := b.startMetrics(ctx, load, c, name, e, receiver, load.outage)
 	if err != nil {
 		return r, err
 	}
@@ -193,6 +197,7 @@ func (b *bench) metricsRound(ctx context.Context, load metricsLoad, c collector,
 	all, got := e.Counts().Sub(begin), receiver.Counts()
 	r.lost = all.Values() + all.Exemplars - got.Values() - got.Exemplars
 	r.damaged = r.lost == 0 && all.Bits != got.Bits
+	r.verdict = receiver.Verdict()
 	b.progress("%s: %.3f µs a sample, %.1f MB, %d of %d samples arrived", name, r.perSample(), megabytes(r.rssMean), got.Values(), all.Values())
 	return r, nil
 }

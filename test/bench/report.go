@@ -48,7 +48,7 @@ func (r metricsResult) lostText() string {
 // printOutages prints what outages cost, if there were any.
 func (b *bench) printOutages(medians []metricsResult) {
 	t := table{head: []string{
-		"load", "collector", "away s", "RSS MB before", "while away", "highest", "CPU µs/sample away", "disk B/sample", "noticed after s", "caught up after s", "times real time", "CPU µs/sample then", "lost",
+		"load", "collector", "away s", "RSS MB before", "while away", "highest", "CPU µs/sample away", "disk B/sample", "noticed after s", "caught up after s", "times real time", "CPU µs/sample then", "lost", "twice", "out of order",
 	}}
 	for _, r := range medians {
 		o := r.away
@@ -58,7 +58,8 @@ func (b *bench) printOutages(medians []metricsResult) {
 		t.add(r.load, r.collector, fmt.Sprintf("%.0f", o.away.window.Seconds()), fmt.Sprintf("%.1f", megabytes(r.rssMean)), fmt.Sprintf("%.1f", megabytes(o.away.rssMean)),
 			fmt.Sprintf("%.1f", megabytes(o.rssHigh())), fmt.Sprintf("%.3f", micros(o.away.cpu)/float64(o.scraped)), fmt.Sprintf("%.1f", o.diskPerSample()),
 			fmt.Sprintf("%.1f", o.noticed.Seconds()), fmt.Sprintf("%.1f", o.drain.window.Seconds()), fmt.Sprintf("%.1f", o.speed),
-			fmt.Sprintf("%.3f", micros(o.drain.cpu)/float64(o.drained)), r.lostText())
+			fmt.Sprintf("%.3f", micros(o.drain.cpu)/float64(o.drained)), r.lostText(),
+			strconv.FormatInt(r.verdict.Repeats, 10), strconv.FormatInt(r.verdict.Disorder, 10))
 	}
 	t.print(b.out)
 }
