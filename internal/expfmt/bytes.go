@@ -14,6 +14,14 @@ const (
 // skipString reads a quoted string. No line end may follow a backslash.
 func (p *Parser) skipString(allowed int) error {
 	open := p.i
+	rest := p.b[open+1:]
+	if n := bytes.IndexByte(rest, '"'); n >= 0 { // Nearly all have nothing special in them.
+		s := rest[:n]
+		if bytes.IndexByte(s, '\\') < 0 && (allowed&zeros != 0 || bytes.IndexByte(s, 0) < 0) && (allowed&lineEnds != 0 || bytes.IndexByte(s, '\n') < 0) {
+			p.i += n + 2
+			return nil
+		}
+	}
 	for p.i++; p.i < len(p.b); p.i++ {
 		switch p.b[p.i] {
 		case '"':
@@ -46,14 +54,14 @@ func (p *Parser) skipName() bool {
 	if p.i >= len(p.b) || !isNameStart(p.b[p.i]) {
 		return false
 	}
-	for p.i++; p.i < len(p.b) && (isNameStart(p.b[p.i]) || isDigit(p.b[p.i])); p.i++ {
+	for p.i++; p.i < len(p.b) && isNamePart(p.b[p.i]); p.i++ {
 	}
 	return true
 }
 
 // skipLabelName reads a label name whose first byte has been looked at.
 func (p *Parser) skipLabelName() {
-	for p.i++; p.i < len(p.b) && (isLabelStart(p.b[p.i]) || isDigit(p.b[p.i])); p.i++ {
+	for p.i++; p.i < len(p.b) && isNamePart(p.b[p.i]) && p.b[p.i] != ':'; p.i++ {
 	}
 }
 
@@ -79,6 +87,15 @@ func isDigit(c byte) bool { return c-'0' < 10 }
 func isLabelStart(c byte) bool { return (c|0x20)-'a' < 26 || c == '_' }
 
 func isNameStart(c byte) bool { return isLabelStart(c) || c == ':' }
+
+// isNamePart looks c up in a set: digits, letters, _ and :.
+func isNamePart(c byte) bool {
+	const (
+		below = 0x3ff<<'0' | 1<<':'
+		above = 0x3ffffff<<('A'-64) | 1<<('_'-64) | 0x3ffffff<<('a'-64)
+	)
+	return (uint64(below)>>c|uint64(above)>>(c-64))&1 != 0
+}
 
 // Error is a place in the input that the format does not allow.
 type Error struct {

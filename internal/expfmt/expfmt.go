@@ -122,6 +122,7 @@ type Parser struct {
 
 	typ        Type // Of the last TYPE comment.
 	name, help []byte
+	again      bool // The name is one without quotes and stands in the window.
 	unit       []byte
 	text       []byte // Memory for help without escapes.
 
@@ -160,6 +161,7 @@ func (p *Parser) Feed(b []byte, final bool) {
 	p.base += read
 	p.line += bytes.Count(p.b[:read], []byte{'\n'})
 	p.b, p.i, p.final = b, 0, final
+	p.name, p.again = nil, false
 }
 
 // Unread returns how many bytes at the end of the window were not read.
@@ -230,8 +232,8 @@ func (p *Parser) matches(h Hint) bool {
 	return true
 }
 
-// plain reads the rest of a line that has a blank, a plain number, at most a blank and a
-// timestamp of the text format, and its end. Otherwise it leaves p where it was.
+// plain reads the rest of a line that has a blank and a plain number, in the text format
+// perhaps a blank and a timestamp, and its end. Otherwise it leaves p where it was.
 func (p *Parser) plain() bool {
 	v, n, ok := exactDecimal(p.b[p.i+1:])
 	i := p.i + 1 + n
@@ -239,11 +241,20 @@ func (p *Parser) plain() bool {
 		return false
 	}
 	p.value, p.hasTime = v, false
-	if p.b[i] == '\n' {
-		p.i = i + 1
-		return true
+	if p.b[i] == ' ' && p.format != OpenMetrics100 {
+		const most = 18 // Digits that cannot overflow.
+		t, end := digits(p.b, i+1, 0)
+		if end == i+1 || end-i > most || end >= len(p.b) {
+			return false
+		}
+		p.time, p.hasTime = int64(t), true
+		i = end
 	}
-	return false
+	if p.b[i] != '\n' {
+		return false
+	}
+	p.i = i + 1
+	return true
 }
 
 // sample reads what follows a key, up to the end of the line.

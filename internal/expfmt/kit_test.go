@@ -50,8 +50,18 @@ func readPieces(f Format, o Options, b []byte, keys []string, grow func() int) (
 			return append(all, err.Error()), found
 		}
 		s := fmt.Sprintf("%d ", kind)
-		if kind != KindSample && kind != KindHistogram {
-			all = append(all, s+fmt.Sprintf("%s %s %s %s", p.Name(), p.Type(), p.Help(), p.Unit()))
+		switch kind {
+		case KindType:
+			all = append(all, s+fmt.Sprintf("%s %s", p.Name(), p.Type()))
+			continue
+		case KindHelp:
+			all = append(all, s+fmt.Sprintf("%s %s", p.Name(), p.Help()))
+			continue
+		case KindUnit:
+			all = append(all, s+fmt.Sprintf("%s %s", p.Name(), p.Unit()))
+			continue
+		case KindComment:
+			all = append(all, s)
 			continue
 		}
 		found = append(found, string(p.Key()))

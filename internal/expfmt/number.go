@@ -1,34 +1,38 @@
 package expfmt
 
 import (
-	"bytes"
+	"encoding/binary"
 	"errors"
 	"math"
+	"math/bits"
 	"strconv"
-	"strings"
 
 	"github.com/prometheus/prometheus/model/value"
 )
 
-// number reads the number that ends before one of the given bytes. Digits with at most 15
-// significant places and a small exponent, which nearly all values are, need one exact
-// division; strconv has the rest, so that every value has the bits that Prometheus gives it.
-func (p *Parser) number(ends string) (float64, error) {
-	if v, n, ok := exactDecimal(p.b[p.i:]); ok {
+// number reads the number of a sample, which ends before a blank, in the text format before
+// an opening brace too. Plain ones take the short way, strconv has the rest, so that every
+// value has the bits that Prometheus gives it.
+func (p *Parser) number() (float64, error) {
+	b := p.b[p.i:]
+	if v, n, ok := exactDecimal(b); ok {
 		p.i += n
 		return v, nil
 	}
-	token := p.b[p.i:]
-	for i, c := range token {
-		if strings.IndexByte(ends, c) >= 0 {
-			token = token[:i]
-			break
-		}
+	n := 0
+	foreign := false // Go has number formats that the exposition has not.
+	for n < len(b) && !p.endsNumber(b[n]) {
+		foreign = foreign || b[n]|0x20 == 'p' || b[n] == '_'
+		n++
 	}
-	if len(token) == 0 {
+	token := b[:n]
+	switch {
+	case n == 0:
 		return 0, p.expected("a value")
-	}
-	if bytes.ContainsAny(token, "pP_") { // Go has number formats that the exposition has not.
+	case string(token) == "NaN":
+		p.i += n
+		return math.Float64frombits(value.NormalNaN), nil
+	case foreign:
 		return 0, p.expected("a number as value")
 	}
 	v, err := strconv.ParseFloat(string(token), 64)
@@ -41,8 +45,12 @@ func (p *Parser) number(ends string) (float64, error) {
 	if math.IsNaN(v) {
 		v = math.Float64frombits(value.NormalNaN)
 	}
-	p.i += len(token)
+	p.i += n
 	return v, nil
+}
+
+func (p *Parser) endsNumber(c byte) bool {
+	return c == ' ' || c == '\n' || c == 0 || p.format != OpenMetrics100 && (c == '\t' || c == '{')
 }
 
 // timestamp reads the timestamp of a sample, which must be the last thing on its line.
@@ -77,26 +85,19 @@ func (p *Parser) expectedAt(at int, what string) error {
 // of b. ok is false for anything that it cannot give exactly: a product or quotient of two
 // integers that floats hold exactly is rounded correctly, so the bits are those of strconv.
 func exactDecimal(b []byte) (v float64, n int, ok bool) {
-	i, negative := 0, false
-	if i < len(b) && b[i] == '-' {
-		negative = true
-		i++
+	from := 0
+	if len(b) > 0 && b[0] == '-' {
+		from = 1
 	}
-	var mantissa uint64
-	digits, exponent := 0, 0
-	for ; i < len(b) && isDigit(b[i]); i++ {
-		mantissa = mantissa*10 + uint64(b[i]-'0')
-		digits++
-	}
+	mantissa, i := digits(b, from, 0)
+	count, exponent := i-from, 0
 	if i < len(b) && b[i] == '.' {
 		point := i + 1
-		for i++; i < len(b) && isDigit(b[i]); i++ {
-			mantissa = mantissa*10 + uint64(b[i]-'0')
-			digits++
-		}
+		mantissa, i = digits(b, point, mantissa)
 		exponent = point - i
+		count -= exponent
 	}
-	if digits == 0 || digits > 19 || mantissa >= 1<<53 {
+	if count == 0 || count > 19 || mantissa >= 1<<53 {
 		return 0, 0, false
 	}
 	if i < len(b) && b[i]|0x20 == 'e' {
@@ -119,10 +120,39 @@ func exactDecimal(b []byte) (v float64, n int, ok bool) {
 	case exponent > 0:
 		v *= pow10(exponent)
 	}
-	if negative {
+	if from == 1 {
 		v = -v
 	}
 	return v, i, true
+}
+
+// digits reads the digits at b[i:] behind those of m and returns both as a number, and where
+// they end. Beyond 19 digits the number is wrong. It takes eight bytes at a time.
+func digits(b []byte, i int, m uint64) (number uint64, end int) {
+	const (
+		each   = 0x0101010101010101
+		even   = 0x000000ff000000ff
+		upper  = 1000000<<32 + 100 // Weights of the first and third of four pairs of digits,
+		lower  = 10000<<32 + 1     // and of the second and fourth.
+		eights = 8
+	)
+	for len(b)-i >= eights {
+		x := binary.LittleEndian.Uint64(b[i:]) ^ '0'*each
+		foreign := (x&(0x7f*each) + 0x76*each | x) & (0x80 * each) // Bytes above 9.
+		n := bits.TrailingZeros64(foreign) / eights
+		x <<= uint(64 - eights*n) // Zeros before n digits.
+		x = x*10 + x>>8
+		x = (x&even*upper + x>>16&even*lower) >> 32
+		m = m*power(n) + x
+		i += n
+		if n < eights {
+			return m, i
+		}
+	}
+	for ; i < len(b) && isDigit(b[i]); i++ {
+		m = m*10 + uint64(b[i]-'0')
+	}
+	return m, i
 }
 
 // smallExponent reads a sign and one or two digits.
@@ -151,4 +181,9 @@ func pow10(n int) float64 {
 		1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11,
 		1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22,
 	}[n]
+}
+
+// power returns 10^n for n from 0 to 8.
+func power(n int) uint64 {
+	return [...]uint64{1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8}[n]
 }

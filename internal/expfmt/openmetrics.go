@@ -270,7 +270,7 @@ func (p *Parser) strictNumber(what string) (float64, error) {
 		return 0, p.expected("a blank and " + what)
 	}
 	p.i++
-	return p.number(" \n\x00")
+	return p.number()
 }
 
 // seconds reads a blank and a timestamp in seconds, and returns it in milliseconds.

@@ -140,7 +140,7 @@ func (p *Parser) lexValue(from, to int) error {
 // textSample reads the value and the timestamp of a sample and the end of its line.
 func (p *Parser) textSample() (Kind, error) {
 	p.skipBlanks()
-	v, err := p.number("{ \t\n\x00")
+	v, err := p.number()
 	if err != nil {
 		return KindNone, err
 	}
@@ -157,6 +157,14 @@ func (p *Parser) textSample() (Kind, error) {
 
 // comment reads a line that begins with #.
 func (p *Parser) comment() (Kind, error) {
+	if rest := p.b[p.i:]; len(rest) > 7 && rest[1] == ' ' && rest[6] == ' ' {
+		switch string(rest[2:6]) { // As nearly every comment is written.
+		case "HELP", "TYPE":
+			p.i += 7
+			p.skipBlanks()
+			return p.metadata(rest[2] == 'H')
+		}
+	}
 	line := p.b[p.i:]
 	if end := bytes.IndexByte(line, '\n'); end >= 0 {
 		line = line[:end]
@@ -172,25 +180,21 @@ func (p *Parser) comment() (Kind, error) {
 	} else if len(text) > 0 && text[0] == 0 {
 		return KindNone, io.EOF
 	}
-	keyword := ""
-	switch {
-	case len(text) == len(line)-1 || len(text) < 5 || !isBlank(text[4]):
-	case string(text[:4]) == "HELP":
-		keyword = "HELP"
-	case string(text[:4]) == "TYPE":
-		keyword = "TYPE"
-	}
-	if keyword == "" {
+	if len(text) < 5 || len(text) == len(line)-1 || !isBlank(text[4]) || string(text[:4]) != "HELP" && string(text[:4]) != "TYPE" {
 		p.i += len(line) + 1
 		return KindComment, nil
 	}
 	p.i += len(line) - len(text) + 4
 	p.skipBlanks()
-	return p.metadata(keyword)
+	return p.metadata(text[0] == 'H')
 }
 
 // metadata reads what follows HELP or TYPE.
-func (p *Parser) metadata(keyword string) (Kind, error) {
+func (p *Parser) metadata(help bool) (Kind, error) {
+	keyword := "TYPE"
+	if help {
+		keyword = "HELP"
+	}
 	if err := p.familyName(keyword); err != nil {
 		return KindNone, err
 	}
@@ -211,7 +215,7 @@ func (p *Parser) metadata(keyword string) (Kind, error) {
 	if len(text) > 0 {
 		text = text[1:] // What separates, which Prometheus does not look at.
 	}
-	if keyword == "HELP" {
+	if help {
 		if p.help = text; !utf8.Valid(text) {
 			return KindNone, p.fail(from, "the HELP text of %q is no valid UTF-8", p.name)
 		}
@@ -227,20 +231,23 @@ func (p *Parser) metadata(keyword string) (Kind, error) {
 	return KindType, nil
 }
 
-// familyName reads the name after HELP, TYPE or UNIT.
+// familyName reads the name after HELP, TYPE or UNIT, which most often is that of the comment
+// before.
 func (p *Parser) familyName(keyword string) error {
 	from := p.i
 	if p.peek() == '"' {
 		if err := p.skipString(lineEnds); err != nil {
 			return err
 		}
-		p.name = p.b[from+1 : p.i-1]
+		p.name, p.again = p.b[from+1:p.i-1], false
 		return nil
 	}
-	if !p.skipName() {
+	if end := from + len(p.name); p.again && end < len(p.b) && isBlank(p.b[end]) && bytes.Equal(p.b[from:end], p.name) {
+		p.i = end
+	} else if !p.skipName() {
 		return p.expected("a metric name after " + keyword)
 	}
-	p.name = p.b[from:p.i]
+	p.name, p.again = p.b[from:p.i], true
 	return nil
 }
 
