@@ -13,7 +13,8 @@
 package series
 
 import (
-	"hash/maphash"
+	"math/bits"
+	"unique"
 
 	"github.com/ingot-telemetry/ingot/internal/expfmt"
 	"github.com/ingot-telemetry/ingot/internal/model"
@@ -34,100 +35,351 @@ const (
 	TakenOutOfOrder       // Its own timestamp is older than that of the last sample taken.
 )
 
-// Shared is what the tables of a process share. It may be used from several goroutines.
-type Shared struct{}
-
-// NewShared returns what tables share, with a seed of its own.
-func NewShared() *Shared { panic("not yet") }
-
-// Seed returns the seed of the hashes of keys, for the parser: a key's hash is
-// maphash.Bytes(seed, key).
-func (s *Shared) Seed() maphash.Seed { panic("not yet") }
-
-// Mismatches returns how often the rotating audit found that a row gave other labels than
-// those it was added with, since the start of the process.
-func (s *Shared) Mismatches() uint64 { panic("not yet") }
-
-// NewTable returns an empty table. target is the labels, in wire form, that most series of
-// the target get from it: its own and common external ones. They are kept once a table; it is
-// no error when a finished set lacks some, or has others of that name.
-func (s *Shared) NewTable(target model.Labels) *Table { panic("not yet") }
-
 // Table remembers the series of one target.
 //
 // A scrape is Begin; for each line Expected or Find, after either of which said no Add, and
 // then Dropped, Take and AppendLabels; Stale; and then exactly one of Commit, Fail and Abort.
 // A Table has one user at a time.
-type Table struct{}
+type Table struct {
+	shared *Shared
+	target targetLabels
 
-// Begin starts a scrape at now, in milliseconds, which is later than every earlier one.
-func (t *Table) Begin(now int64) { panic("not yet") }
+	hashes []uint64 // Of the keys; 0 when the row has none any more.
+	rows   []row
+
+	parts     []uint16 // The template of each part.
+	texts     texts    // The text of each part.
+	wholes    wholes   // Label sets of parts whose template is whole.
+	templates []unique.Handle[string]
+	names     []unique.Handle[string]
+
+	long  map[uint32]int    // Lengths of keys that are too long for a row.
+	alias map[uint32]uint32 // Rows whose series is that of another row.
+
+	// order is the rows of the last successful scrape, line by line, which predicts those of
+	// the next; nil while they are numbered in just that order. lines is how many there are.
+	// While the prediction holds nothing is recorded; from the first line on that differs,
+	// next is the new order.
+	order, next []uint32
+	lines, pos  int
+	differs     bool
+	held        int // Successful scrapes since the last that differed, negative when tidied.
+
+	// One bit each: rows that this scrape has, rows that the last successful one had or one
+	// after it, series of this scrape and of the last one that count for staleness. A series
+	// has the number of the row that it came with.
+	here, seen, cur, prev []uint64
+
+	// newest is the newest timestamp taken of each series, allocated for targets that expose
+	// timestamps only. undo restores it when a scrape fails.
+	newest []int64
+	undo   *[]undo
+
+	free  []uint32  // Rows that may be used again.
+	ended []uint32  // Rows without a key that may still need a stale marker.
+	gone  []goneRow // Rows that the last successful scrape did not have.
+	work  *work     // What is needed to find and add rows, nil at most times.
+	freed int       // Rows freed since the parts were rewritten.
+	lost  int       // Scrapes in a row that had to search for many lines.
+
+	iter, ok uint32 // Number of this scrape and of the last successful one.
+	now      int64  // Time of this scrape, then of the last.
+	before   int64  // Time of the scrape before that.
+	added    int
+	replaced uint32 // The row that did not serve, which Add may replace.
+}
+
+type row struct {
+	final uint32 // Hash of the finished label set.
+	part  uint32
+	name  uint16
+	klen  uint16 // Length of the key, longKey when it does not fit.
+}
+
+type undo struct {
+	series uint32
+	newest int64
+}
+
+type goneRow struct{ row, last uint32 }
+
+const (
+	none = ^uint32(0)
+
+	longKey = 1<<16 - 1 // In row.klen and as a bound on keys with spans.
+	noName  = 1<<16 - 1 // In row.name, of rows that the template needs no name for.
+
+	// Values of row.part. From droppedFrom on the lower byte is why the row yields nothing.
+	aliasBit    = 1 << 31
+	droppedFrom = none - 255
+	// In that byte, above the bits of typedAs.
+	droppedReport = 1 << 7
+
+	// forgetAfter is how many scrapes a row that is not exposed any more is remembered, so
+	// that a flapping series is neither relabelled nor sent with an old timestamp again.
+	forgetAfter = 10
+
+	// ahead is how many rows beyond the predicted one are looked at before the index is:
+	// enough for the lines of a few series that have gone.
+	ahead = 6
+
+	// Each scrape compares one in auditEvery rows with the hash of its label set.
+	auditEvery = 64
+)
 
 // Time returns the time of the last scrape in milliseconds, 0 before the first.
-func (t *Table) Time() int64 { panic("not yet") }
+func (t *Table) Time() int64 { return t.now }
+
+// Len returns how many series the last scrape had that count for staleness, for status.
+func (t *Table) Len() int {
+	n := 0
+	for _, w := range t.prev {
+		n += bits.OnesCount64(w)
+	}
+	return n
+}
+
+// Bytes returns how much memory the table holds, in bytes. Templates and names are shared
+// with other tables and not counted.
+func (t *Table) Bytes() int {
+	n := tableBytes + len(t.target.wire) + 2*cap(t.target.at) +
+		8*cap(t.hashes) + rowBytes*cap(t.rows) +
+		2*cap(t.parts) + t.texts.bytes() + 8*cap(t.wholes.at) + cap(t.wholes.bytes) +
+		8*(cap(t.templates)+cap(t.names)) +
+		mapEntryBytes*(len(t.long)+len(t.alias)) +
+		4*(cap(t.order)+cap(t.next)+cap(t.free)+cap(t.ended)) + 8*cap(t.gone) +
+		8*(cap(t.here)+cap(t.seen)+cap(t.cur)+cap(t.prev)) + 8*cap(t.newest)
+	if t.work != nil {
+		n += t.work.bytes()
+	}
+	return n
+}
+
+const (
+	tableBytes    = 704
+	rowBytes      = 12
+	mapEntryBytes = 24
+)
+
+// Resume prepares the table for another loop: as for a new target in Prometheus, the next
+// scrape counts all of its lines as added.
+func (t *Table) Resume() { clear(t.seen) }
+
+// Begin starts a scrape at now, in milliseconds, which is later than every earlier one.
+func (t *Table) Begin(now int64) {
+	t.iter++
+	t.before, t.now = t.now, now
+	t.pos, t.differs, t.added, t.replaced = 0, false, 0, none
+}
 
 // Hint returns what is expected of the key of the next line, zero when nothing is.
-func (t *Table) Hint() expfmt.Hint { panic("not yet") }
+func (t *Table) Hint() expfmt.Hint {
+	if t.pos >= t.lines {
+		return expfmt.Hint{}
+	}
+	id := t.predicted(t.pos)
+	return expfmt.Hint{Hash: t.hashes[id], Len: t.keyLen(id)}
+}
 
 // Expected returns the row of a line whose key met the Hint. ok is false when the row does
 // not serve, because its labels were made under another TYPE or because the audit found it
 // wrong: the line must be added anew.
-func (t *Table) Expected(key []byte, typ expfmt.Type) (r Row, ok bool) { panic("not yet") }
+func (t *Table) Expected(key []byte, typ expfmt.Type) (r Row, ok bool) {
+	id := t.predicted(t.pos)
+	if !t.serves(id, key, typ) {
+		t.replaced = id
+		return 0, false
+	}
+	t.pos++
+	if t.differs {
+		t.next = append(t.next, id)
+	}
+	t.see(id)
+	return Row(id), true
+}
 
 // Find returns the row of a line whose key did not meet the Hint. hash is the key's. ok is
 // false when there is none or when it does not serve, see Expected.
-func (t *Table) Find(key []byte, hash uint64, typ expfmt.Type) (r Row, ok bool) { panic("not yet") }
-
-// Add makes the row of a line for which Expected or Find has just said no. exposed is what
-// the line shows, __name__ first, in the order of the line, unescaped and normalized; finished
-// is the label set made of it, empty when relabelling dropped the series; report says that it
-// is one of the target's report series, which win. typed says that the labels depend on typ.
-// Nothing of the arguments is kept.
-func (t *Table) Add(key []byte, hash uint64, exposed []model.Label, finished model.Labels, typ expfmt.Type, typed, report bool) Row {
-	panic("not yet")
+func (t *Table) Find(key []byte, hash uint64, typ expfmt.Type) (r Row, ok bool) {
+	t.replaced = none
+	id, pos := t.lookup(hash, len(key))
+	if id == none {
+		return 0, false
+	}
+	if !t.serves(id, key, typ) {
+		t.replaced = id
+		return 0, false
+	}
+	t.record(id)
+	if pos >= 0 {
+		t.pos = pos + 1 // What followed there follows here too, most likely.
+	}
+	t.see(id)
+	return Row(id), true
 }
 
 // Dropped returns why a row yields no samples, TakenOK when it does.
-func (t *Table) Dropped(r Row) Taken { panic("not yet") }
+func (t *Table) Dropped(r Row) Taken {
+	switch part := t.rows[r].part; {
+	case part < droppedFrom:
+		return TakenOK
+	case part&droppedReport != 0:
+		return TakenDuplicate
+	}
+	return TakenRelabelled
+}
 
 // Take records a sample of a row that is not dropped, and decides whether it may be sent.
 // at is its time; own says that the exposition gave it; track that it counts for staleness.
-func (t *Table) Take(r Row, at int64, own, track bool) Taken { panic("not yet") }
+func (t *Table) Take(r Row, at int64, own, track bool) Taken {
+	id := t.series(uint32(r))
+	word, bit := id/64, uint64(1)<<(id%64)
+	if !own && t.cur[word]&bit != 0 {
+		return TakenDuplicate
+	}
+	if own && t.newest == nil {
+		t.rememberTimes(id)
+	}
+	if t.newest != nil {
+		newest := t.newest[id]
+		if at <= newest {
+			if at < newest {
+				return TakenOutOfOrder
+			}
+			if !own {
+				return TakenDuplicate
+			}
+			if track {
+				t.cur[word] |= bit
+			}
+			return TakenUnchanged
+		}
+		if t.undo == nil {
+			t.undo = t.shared.undos.Get().(*[]undo)
+		}
+		*t.undo = append(*t.undo, undo{id, newest})
+		t.newest[id] = at
+	}
+	if track {
+		t.cur[word] |= bit
+	}
+	return TakenOK
+}
 
 // AppendLabels appends the finished label set of a row that is not dropped, in the form of
 // [model.Labels]. key is the key of the line the row was found for. It allocates nothing
 // beyond dst.
-func (t *Table) AppendLabels(dst []byte, r Row, key []byte) []byte { panic("not yet") }
+func (t *Table) AppendLabels(dst []byte, r Row, key []byte) []byte {
+	part := t.rows[r].part &^ aliasBit
+	p := t.template(part)
+	if p.isWhole() {
+		return append(dst, t.wholes.get(part)...)
+	}
+	return p.append(dst, key, &t.target)
+}
 
 // Has reports whether a sample of the labels was taken in this scrape, one that counts for
-// staleness. It is meant for a few questions at the end of a scrape.
-func (t *Table) Has(ls model.Labels) bool { panic("not yet") }
+// staleness. It is meant for questions at the end of a scrape.
+func (t *Table) Has(ls model.Labels) bool {
+	id := t.finished([]byte(ls))
+	return id != none && t.cur[id/64]&(1<<(id%64)) != 0
+}
 
 // Added returns how many lines of this scrape yield series that the last successful one did
 // not have.
-func (t *Table) Added() int { panic("not yet") }
+func (t *Table) Added() int { return t.added }
 
-// Len returns how many series the last scrape had that count for staleness, for status.
-func (t *Table) Len() int { panic("not yet") }
+// predicted returns the row of a line of the last successful scrape.
+func (t *Table) predicted(line int) uint32 {
+	if t.order != nil {
+		return t.order[line]
+	}
+	return uint32(line)
+}
 
-// Bytes returns how much memory the table holds, in bytes.
-func (t *Table) Bytes() int { panic("not yet") }
+func (t *Table) keyLen(id uint32) int {
+	if n := t.rows[id].klen; n != longKey {
+		return int(n)
+	}
+	return t.long[id]
+}
 
-// Resume prepares the table for another loop: as for a new target in Prometheus, the next
-// scrape counts all of its lines as added.
-func (t *Table) Resume() { panic("not yet") }
+// series returns the number of a row's series.
+func (t *Table) series(id uint32) uint32 {
+	if part := t.rows[id].part; part&aliasBit != 0 && part < droppedFrom {
+		return t.alias[id]
+	}
+	return id
+}
 
-// Stale calls yield with the labels of each series that ends with this scrape: those of the
-// last scrape that this one does not have, or all of them when this one failed, which takes
-// back all that Take recorded. The bytes are valid until yield returns.
-func (t *Table) Stale(failed bool, yield func(labels []byte)) { panic("not yet") }
+func (t *Table) template(part uint32) template {
+	return template(t.templates[t.parts[part]].Value())
+}
 
-// Commit ends a successful scrape whose samples were handed on.
-func (t *Table) Commit() { panic("not yet") }
+// serves reports whether the row's labels are right for a line.
+func (t *Table) serves(id uint32, key []byte, typ expfmt.Type) bool {
+	part := t.rows[id].part
+	if part >= droppedFrom {
+		return suits(byte(part)&^droppedReport, typ)
+	}
+	if !suits(t.template(part &^ aliasBit)[0], typ) {
+		return false
+	}
+	return (id+t.iter)%auditEvery != 0 || t.audit(id, key)
+}
 
-// Fail ends a failed scrape whose stale markers were handed on: the next scrape starts as
-// if no series had been there, but the rows are kept.
-func (t *Table) Fail() { panic("not yet") }
+// audit reports whether the row yields the labels that it was added with.
+func (t *Table) audit(id uint32, key []byte) bool {
+	m := t.shared.scratch()
+	m.labels = t.AppendLabels(m.labels[:0], Row(id), key)
+	ok := t.shared.final(m.labels) == t.rows[id].final
+	t.shared.free(m)
+	if !ok {
+		t.shared.mismatches.Add(1)
+	}
+	return ok
+}
 
-// Abort ends a scrape of which nothing was handed on, as if it had not been.
-func (t *Table) Abort() { panic("not yet") }
+// see marks a row as exposed in this scrape.
+func (t *Table) see(id uint32) {
+	word, bit := id/64, uint64(1)<<(id%64)
+	if t.seen[word]&bit == 0 {
+		t.seen[word] |= bit
+		if t.rows[id].part < droppedFrom {
+			t.added++
+		}
+	}
+	t.here[word] |= bit
+}
+
+// record notes that the row comes next in this scrape, other than predicted.
+func (t *Table) record(id uint32) {
+	if !t.differs {
+		if t.order == nil && t.pos >= t.lines && int(id) == t.pos {
+			t.pos++ // A new row at the end has the number of its line.
+			return
+		}
+		t.differs = true
+		t.next = make([]uint32, t.pos, max(t.lines, t.pos)+t.lines/16+16)
+		for i := range t.next {
+			t.next[i] = t.predicted(i)
+		}
+	}
+	t.next = append(t.next, id)
+}
+
+// rememberTimes makes room for timestamps when the first one is exposed, by the given series.
+// Others have had a sample or a stale marker in this scrape or at the latest in the one
+// before; this one too, unless it is new.
+func (t *Table) rememberTimes(first uint32) {
+	t.newest = make([]int64, len(t.rows))
+	for id := range t.newest {
+		word, bit := id/64, uint64(1)<<(id%64)
+		switch {
+		case t.cur[word]&bit != 0:
+			t.newest[id] = t.now
+		case t.prev[word]&bit != 0 || id != int(first):
+			t.newest[id] = t.before
+		}
+	}
+}
