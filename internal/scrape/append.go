@@ -9,6 +9,7 @@ import (
 
 	"github.com/ingot-telemetry/ingot/internal/expfmt"
 	"github.com/ingot-telemetry/ingot/internal/model"
+	"github.com/ingot-telemetry/ingot/internal/series"
 )
 
 // maxAhead is how far in the future a timestamp of an exposition may be, as in Prometheus.
@@ -76,7 +77,7 @@ func (x *pass) sample(histogram bool) error {
 	l, p, y := x.l, &x.parser, &x.yield
 	table, cfg := l.table, l.pool.cfg
 	y.scraped++
-	var row Row
+	var row series.Row
 	var ok bool
 	if p.Hinted() {
 		row, ok = table.Expected(p.Key(), p.Type())
@@ -89,8 +90,8 @@ func (x *pass) sample(histogram bool) error {
 			return err
 		}
 	}
-	if why := table.Dropped(row); why != TakenOK {
-		if why == TakenDuplicate {
+	if why := table.Dropped(row); why != series.TakenOK {
+		if why == series.TakenDuplicate {
 			y.kept++
 			y.duplicate++
 		}
@@ -106,15 +107,15 @@ func (x *pass) sample(histogram bool) error {
 		return nil
 	}
 	switch table.Take(row, at, own, !own || cfg.TrackTimestampsStaleness) {
-	case TakenOK:
-	case TakenUnchanged:
+	case series.TakenOK:
+	case series.TakenUnchanged:
 		x.offered++
 		y.unchanged++
 		return nil
-	case TakenOutOfOrder:
+	case series.TakenOutOfOrder:
 		y.outOfOrder++
 		return nil
-	case TakenDuplicate, TakenRelabelled:
+	case series.TakenDuplicate, series.TakenRelabelled:
 		y.duplicate++
 		return nil
 	}
@@ -134,7 +135,7 @@ func (x *pass) overFull() bool {
 }
 
 // append appends the present sample to the batch.
-func (x *pass) append(row Row, at int64, histogram bool) error {
+func (x *pass) append(row series.Row, at int64, histogram bool) error {
 	p, b := &x.parser, &x.s.batch
 	key := p.Key()
 	sample := model.Sample{T: at, Start: p.Start(), V: p.Value()}
@@ -159,7 +160,7 @@ func (x *pass) append(row Row, at int64, histogram bool) error {
 
 // addRow makes the labels of a line that is new, or whose TYPE has changed. left says that
 // there is no row because the scrape or the memory is full.
-func (x *pass) addRow(row *Row) (left bool, err error) {
+func (x *pass) addRow(row *series.Row) (left bool, err error) {
 	l, s, p := x.l, x.s, &x.parser
 	if x.full {
 		x.yield.memory++

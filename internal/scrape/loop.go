@@ -9,6 +9,7 @@ import (
 	"github.com/ingot-telemetry/ingot/internal/config"
 	"github.com/ingot-telemetry/ingot/internal/expfmt"
 	"github.com/ingot-telemetry/ingot/internal/model"
+	"github.com/ingot-telemetry/ingot/internal/series"
 )
 
 // alignment is how late a scrape may be and still get the timestamp it was due at, which
@@ -35,7 +36,7 @@ type loop struct {
 	turn turn // The scheduler's.
 
 	// What follows belongs to the worker that has the loop, to the scheduler otherwise.
-	table     *Table
+	table     *series.Table
 	ask       *request // Nil before the first scrape.
 	families  families
 	exemplars exemplars
@@ -54,6 +55,7 @@ type state struct {
 	duration time.Duration
 	samples  int
 	series   int
+	memory   int // Bytes of the table.
 	bytes    int
 	err      error
 	pushErr  error
@@ -69,7 +71,9 @@ func newLoop(p *pool, t *target, m *labelMaker) *loop {
 	return l
 }
 
-func newTable(*loop) *Table { return NewTable() }
+func newTable(l *loop) *series.Table {
+	return l.pool.shared.series.NewTable(l.target.common)
+}
 
 // log returns the logger of the loop. It is made when there is something to say.
 func (l *loop) log() *slog.Logger {
@@ -123,6 +127,7 @@ func (l *loop) scrape(ctx context.Context, at time.Time) {
 	if !ok {
 		return
 	}
+	l.pool.shared.reportMismatches(l)
 	m.duration.Observe(time.Since(x.start).Seconds())
 	st.last = at
 	l.show(st)

@@ -10,6 +10,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/ingot-telemetry/ingot/internal/series"
 )
 
 func TestScrapesKeepPhaseAndIntervalAndAlignTimestamps(t *testing.T) {
@@ -516,7 +518,7 @@ func TestPanicIsAFailedScrape(t *testing.T) {
 		}
 		// A table that cannot be makes parsing itself panic.
 		r.shared.scheduler.mu.Lock() // A loop that waits is the scheduler's.
-		r.pools[0].anyLoop().table = &Table{}
+		r.pools[0].anyLoop().table = &series.Table{}
 		r.shared.scheduler.mu.Unlock()
 		time.Sleep(10 * time.Second)
 		synctest.Wait()

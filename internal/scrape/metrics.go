@@ -102,8 +102,8 @@ func (m *jobMetrics) countExemplars(reason string, n int) {
 
 // collector shows what the manager's status shows, as gauges.
 type collector struct {
-	manager                  *Manager
-	targets, series, failing *prometheus.Desc
+	manager                          *Manager
+	targets, series, memory, failing *prometheus.Desc
 }
 
 func newCollector(m *Manager) *collector {
@@ -113,6 +113,8 @@ func newCollector(m *Manager) *collector {
 			"Targets by state: up, down and unknown are scraped, dropped and invalid are not.", []string{"job", "state"}, nil),
 		series: prometheus.NewDesc("ingot_scrape_series",
 			"Series of the last scrapes of all targets that end with a stale marker.", []string{"job"}, nil),
+		memory: prometheus.NewDesc("ingot_scrape_series_bytes",
+			"Memory that the series of all targets take.", []string{"job"}, nil),
 		failing: prometheus.NewDesc("ingot_scrape_discovery_failing",
 			"Sources of targets whose list may be out of date.", []string{"job"}, nil),
 	}
@@ -122,6 +124,7 @@ func newCollector(m *Manager) *collector {
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	ch <- c.targets
 	ch <- c.series
+	ch <- c.memory
 	ch <- c.failing
 }
 
@@ -141,6 +144,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		gauge(c.targets, n.dropped, job, "dropped")
 		gauge(c.targets, n.invalid, job, "invalid")
 		gauge(c.series, n.series, job)
+		gauge(c.memory, n.memory, job)
 		gauge(c.failing, n.failing, job)
 	}
 }

@@ -105,7 +105,7 @@ func (x *pass) read(ctx context.Context) (err error) {
 		return err
 	}
 	x.parser.Options = l.pool.parsing
-	x.parser.Reset(f, l.table.seed)
+	x.parser.Reset(f, l.pool.shared.seed)
 	x.examples = f == expfmt.OpenMetrics100 || f == expfmt.Proto
 	for done := false; ; {
 		window, final, err := x.response.fill()
@@ -252,7 +252,10 @@ func (x *pass) settle(err error) state {
 	}
 	x.count(err, pushErr, stale, reports)
 
-	st := state{health: HealthUp, duration: time.Since(x.start), samples: reported.scraped, series: l.table.Len(), bytes: max(size, 0), err: err, pushErr: pushErr}
+	st := state{
+		health: HealthUp, duration: time.Since(x.start), samples: reported.scraped, series: l.table.Len(), memory: l.table.Bytes(),
+		bytes: max(size, 0), err: err, pushErr: pushErr,
+	}
 	if err != nil {
 		st.health = HealthDown
 	}

@@ -19,11 +19,14 @@ import (
 	"net/http"
 	"runtime"
 	"sync"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"github.com/ingot-telemetry/ingot/internal/discovery"
 	"github.com/ingot-telemetry/ingot/internal/model"
+	"github.com/ingot-telemetry/ingot/internal/series"
 )
 
 // Job is a scrape job that is ready to run.
@@ -75,6 +78,10 @@ func New(cfg Config, log *slog.Logger, reg prometheus.Registerer, sink Sink, o O
 	}
 	m.shared.pools = m.pools
 	reg.MustRegister(newCollector(m))
+	promauto.With(reg).NewCounterFunc(prometheus.CounterOpts{
+		Name: "ingot_scrape_series_mismatches_total",
+		Help: "Series that the audit found to be taken for other ones, which must not happen.",
+	}, func() float64 { return float64(m.shared.series.Mismatches()) })
 	return m
 }
 
@@ -102,14 +109,16 @@ func (m *Manager) Status() Status {
 
 // shared is what all loops use together.
 type shared struct {
-	sink      Sink
-	external  model.Labels
-	pressure  func() int
-	seed      maphash.Seed
-	scheduler *scheduler
-	fetcher   *fetcher
-	passes    passes
-	pools     []*pool
+	sink       Sink
+	external   model.Labels
+	pressure   func() int
+	series     *series.Shared
+	seed       maphash.Seed  // That of series.
+	mismatches atomic.Uint64 // Those of series that are logged.
+	scheduler  *scheduler
+	fetcher    *fetcher
+	passes     passes
+	pools      []*pool
 	// scratches bounds how many windows are parsed at once: more than there are processors
 	// would only cost memory. None is held while the network is waited for.
 	scratches chan *scratch
@@ -117,11 +126,13 @@ type shared struct {
 
 func newShared(cfg Config, sink Sink, o Options) *shared {
 	n := runtime.GOMAXPROCS(0)
+	tables := series.NewShared()
 	sh := &shared{
 		sink:      sink,
 		external:  o.External,
 		pressure:  o.Pressure,
-		seed:      maphash.MakeSeed(),
+		series:    tables,
+		seed:      tables.Seed(),
 		scheduler: newScheduler(),
 		fetcher:   newFetcher(cfg, o.Version),
 		scratches: make(chan *scratch, n),
@@ -162,4 +173,13 @@ func (sh *shared) sameLabels(t *target) *loop {
 		}
 	}
 	return nil
+}
+
+// reportMismatches logs when the audit of a table, most likely that of l, has found a series
+// whose labels were not those that it was added with.
+func (sh *shared) reportMismatches(l *loop) {
+	now := sh.series.Mismatches()
+	if before := sh.mismatches.Swap(now); now > before {
+		l.log().Error("a series was taken for another one, which was noticed and mended; please report this", "count", now-before)
+	}
 }

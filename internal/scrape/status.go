@@ -133,11 +133,11 @@ func shown(discovered labels.Labels) map[string]string {
 
 // counts are the numbers of a job that are shown as gauges.
 type counts struct {
-	up, down, unknown, dropped, invalid, series, failing int
+	up, down, unknown, dropped, invalid, series, memory, failing int
 }
 
 func (c counts) plus(o counts) counts {
-	return counts{c.up + o.up, c.down + o.down, c.unknown + o.unknown, c.dropped + o.dropped, c.invalid + o.invalid, c.series + o.series, c.failing + o.failing}
+	return counts{c.up + o.up, c.down + o.down, c.unknown + o.unknown, c.dropped + o.dropped, c.invalid + o.invalid, c.series + o.series, c.memory + o.memory, c.failing + o.failing}
 }
 
 func (p *pool) counts() counts {
@@ -148,6 +148,7 @@ func (p *pool) counts() counts {
 	for _, l := range p.loops {
 		s := l.snapshot()
 		n.series += s.series
+		n.memory += s.memory
 		switch s.health {
 		case HealthUp:
 			n.up++
