@@ -75,6 +75,7 @@ bench: ## Steps once, then metrics beside vmagent with ratios (25 min; BENCHFLAG
 .PHONY: bench-steps
 bench-steps: ## Benchmark each step; SAVE=old keeps the run, the next one compares with old.
 	@mkdir -p .cache/bench/steps
+	@[ -z '$(AGAINST)' ] || [ -e '.cache/bench/steps/$(AGAINST)' ] || { echo 'make bench-steps: no run $(AGAINST) to compare with; keep one by SAVE=old first' >&2; exit 1; }
 	go test -run '^$$' -bench '$(BENCH)' -benchmem -count $(BENCHCOUNT) -benchtime $(BENCHTIME) $(STEPS) | tee .cache/bench/steps/running
 	@mv .cache/bench/steps/running .cache/bench/steps/$(or $(SAVE),new)
 	@cd .cache/bench/steps; go tool -modfile=../../../tools/go.mod benchstat $(AGAINST) $(or $(SAVE),new)

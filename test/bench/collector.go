@@ -178,14 +178,14 @@ type running struct {
 // start runs a collector with that configuration in a folder of its own.
 func (b *bench) start(ctx context.Context, c collector, name, config, url string) (r running, err error) {
 	dir := filepath.Join(b.dir, name)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err = os.MkdirAll(dir, 0o755); err != nil {
 		return r, fmt.Errorf("make folder of a run: %w", err)
 	}
 	s := setting{config: filepath.Join(dir, "config.yaml"), data: filepath.Join(dir, "data"), url: url}
 	if s.listen, err = freeAddress(ctx); err != nil {
 		return r, err
 	}
-	if err := os.WriteFile(s.config, []byte(config), 0o600); err != nil {
+	if err = os.WriteFile(s.config, []byte(config), 0o600); err != nil {
 		return r, fmt.Errorf("write configuration: %w", err)
 	}
 	r.logFile, r.listen = filepath.Join(dir, "log"), s.listen

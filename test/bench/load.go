@@ -52,21 +52,20 @@ func findLoad(name string) (l metricsLoad, err error) {
 
 // describe says what the load is in a line.
 func (l metricsLoad) describe(outage time.Duration) string {
-	text := fmt.Sprintf("%s; %d series each %s", l.About, l.Series(), l.Interval)
-	for _, more := range []struct {
-		on   bool
-		text string
-	}{
-		{l.compressed, "scrapes compressed"},
-		{l.second, "remote write 2.0"},
-		{l.zstd, "zstd in place of snappy"},
-		{l.outage, fmt.Sprintf("the receiver is away for %s", outage)},
-	} {
-		if more.on {
-			text += "; " + more.text
-		}
+	parts := []string{l.About, fmt.Sprintf("%d series each %s", l.Series(), l.Interval)}
+	if l.compressed {
+		parts = append(parts, "scrapes compressed")
 	}
-	return text
+	if l.second {
+		parts = append(parts, "remote write 2.0")
+	}
+	if l.zstd {
+		parts = append(parts, "zstd in place of snappy")
+	}
+	if l.outage {
+		parts = append(parts, fmt.Sprintf("the receiver is away for %s", outage))
+	}
+	return strings.Join(parts, "; ")
 }
 
 // wireFormat tells the loads apart whose requests differ in kind.

@@ -30,7 +30,7 @@ func (b *bench) printMetrics(loads []metricsLoad, medians []metricsResult) {
 			fmt.Sprintf("%.1f", float64(r.disk)/float64(r.scraped.Exposed)), r.lostText(), foreignText(r.foreign),
 		}
 		if b.instructions {
-			row = slices.Insert(row, 3, fmt.Sprintf("%.0f", float64(r.usage.instructions)/float64(r.scraped.Exposed)))
+			row = slices.Insert(row, 3, fmt.Sprintf("%.0f", float64(r.instructions)/float64(r.scraped.Exposed)))
 		}
 		t.add(row...)
 	}
@@ -88,7 +88,7 @@ func (b *bench) printRatios(results []metricsResult) {
 				fmt.Sprintf("%.2f", float64(ours.rssHigh)/float64(peer.rssHigh)), fmt.Sprintf("%.2f", ours.wire()/peer.wire()),
 			}
 			if b.instructions {
-				row = append(row, fmt.Sprintf("%.2f", float64(ours.usage.instructions)/float64(peer.usage.instructions)*float64(peer.scraped.Exposed)/float64(ours.scraped.Exposed)))
+				row = append(row, fmt.Sprintf("%.2f", float64(ours.instructions)/float64(peer.instructions)*float64(peer.scraped.Exposed)/float64(ours.scraped.Exposed)))
 			}
 			t.add(row...)
 		}
