@@ -32,11 +32,11 @@ func New(cfg promconfig.HTTPClientConfig, bundle TLS, name string) (*http.Client
 
 // NewScraper returns a client as [New] does, for requests to many servers, each asked once in
 // interval: a connection between two requests holds little memory and lives for more than
-// two intervals, long answers are read in large pieces, and answers with a header of more than
-// about 100 KB are errors.
+// two intervals, long answers are read in large pieces, and a header of more than 256 KiB is an
+// error.
 func NewScraper(cfg promconfig.HTTPClientConfig, bundle TLS, name string, interval time.Duration) (*http.Client, error) {
 	return build(cfg, bundle, name, tuning{
-		buffers: 1 << 10, ahead: newReadAhead(), idle: 2*interval + 30*time.Second, idlePerHost: 100, headerBytes: 96 << 10,
+		buffers: 1 << 10, ahead: newReadAhead(), idle: 2*interval + 30*time.Second, idlePerHost: 100, headerBytes: 256 << 10,
 	})
 }
 

@@ -14,8 +14,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
-	promconfig "github.com/prometheus/common/config"
 	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/ingot-telemetry/ingot/internal/httpclient"
 )
 
 // single is a loop that the test drives by hand, against real sockets.
@@ -28,7 +29,7 @@ type single struct {
 func newSingle(t testing.TB, cfg Config, job, address string) *single {
 	t.Helper()
 	j := jobOf(t, job, newList(), nil)
-	client, err := promconfig.NewClientFromConfig(j.Config.HTTPClientConfig, "test")
+	client, err := httpclient.NewScraper(j.Config.HTTPClientConfig, httpclient.TLS{}, "test", time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,8 +121,8 @@ func TestHostileTargetsFailWithANamedReason(t *testing.T) {
 		{name: "html", handler: text("text/html", "<!DOCTYPE html>\n<html>"), reason: "parse", text: `line 1: expected a metric name, found "<!DOCTYPE"`},
 		{name: "html late", handler: text("text/plain", good+"<html>"), reason: "parse", text: `line 2: expected a metric name, found "<html>"`},
 		{name: "garbage", handler: text("application/octet-stream", "\x1f\x8b\x08\xff"), reason: "parse", text: "line 1: expected a metric name"},
-		{name: "openmetrics", handler: text("application/openmetrics-text; version=1.0.0", good+"# EOF\n"), reason: "content_type", text: "answers in OpenMetrics although text/plain"},
-		{name: "protobuf", handler: text("application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited", good), reason: "content_type", text: "answers in protobuf"},
+		{name: "openmetrics without an end", handler: text("application/openmetrics-text; version=1.0.0", good), reason: "parse", text: "does not end with # EOF"},
+		{name: "text as protobuf", handler: text("application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited", good), reason: "parse", text: "insufficient length of buffer"},
 		{name: "endless", job: "body_size_limit: 1MiB", handler: endless, reason: "body_size_limit", text: "body_size_limit exceeded: the response has more than 1MiB"},
 		{name: "declared too large", job: "body_size_limit: 1MiB", handler: func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Content-Length", "99999999999") }, reason: "body_size_limit", text: "more than 1MiB"},
 		{name: "trickle", job: "scrape_timeout: 200ms, scrape_interval: 1s", handler: func(w http.ResponseWriter, r *http.Request) {
@@ -210,12 +211,13 @@ func TestRequestsSayWhatPrometheusSays(t *testing.T) {
 		}
 	}
 	f("{job_name: j}", "/metrics", http.Header{
-		"Accept": {"text/plain;version=0.0.4;q=0.6,*/*;q=0.5"}, "Accept-Encoding": {"gzip"},
+		"Accept": {"application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,application/openmetrics-text;version=0.0.1;q=0.5," +
+			"text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2"}, "Accept-Encoding": {"identity"},
 		"User-Agent": {"Ingot/1.2.3"}, "X-Prometheus-Scrape-Timeout-Seconds": {"10"},
 	})
-	f(`{job_name: j, scrape_timeout: 1500ms, enable_compression: false, scrape_protocols: [OpenMetricsText1.0.0, PrometheusText1.0.0, PrometheusText0.0.4],
+	f(`{job_name: j, scrape_timeout: 1500ms, enable_compression: true, scrape_protocols: [PrometheusText1.0.0, PrometheusText0.0.4],
 	  metrics_path: /probe, params: {module: [http], target: [a, "b c"]}, basic_auth: {username: u, password: p}}`, "/probe?module=http&target=a&target=b+c", http.Header{
-		"Accept": {"text/plain;version=1.0.0;escaping=allow-utf-8;q=0.6,text/plain;version=0.0.4;q=0.5,*/*;q=0.4"}, "Accept-Encoding": {"identity"},
+		"Accept": {"text/plain;version=1.0.0;escaping=allow-utf-8;q=0.6,text/plain;version=0.0.4;q=0.5,*/*;q=0.4"}, "Accept-Encoding": {"gzip"},
 		"User-Agent": {"Ingot/1.2.3"}, "X-Prometheus-Scrape-Timeout-Seconds": {"1.5"}, "Authorization": {"Basic dTpw"},
 	})
 }
