@@ -82,8 +82,8 @@ func (p *Parser) expectedAt(at int, what string) error {
 }
 
 // exactDecimal reads a number such as -12.5e3 that ends in a blank, a line end or the end
-// of b. ok is false for anything that it cannot give exactly: a product or quotient of two
-// integers that floats hold exactly is rounded correctly, so the bits are those of strconv.
+// of b. ok is false for anything that it cannot round correctly in a few steps, and so to the
+// bits of strconv.
 func exactDecimal(b []byte) (v float64, n int, ok bool) {
 	from := 0
 	if len(b) > 0 && b[0] == '-' {
@@ -97,7 +97,7 @@ func exactDecimal(b []byte) (v float64, n int, ok bool) {
 		exponent = point - i
 		count -= exponent
 	}
-	if count == 0 || count > 19 || mantissa >= 1<<53 {
+	if count == 0 || count > 19 {
 		return 0, 0, false
 	}
 	if i < len(b) && b[i]|0x20 == 'e' {
@@ -111,19 +111,45 @@ func exactDecimal(b []byte) (v float64, n int, ok bool) {
 	if i < len(b) && !isBlank(b[i]) && b[i] != '\n' {
 		return 0, 0, false
 	}
-	v = float64(mantissa)
-	switch {
-	case exponent < -22 || exponent > 22:
+	if v, ok = scaled(mantissa, exponent); !ok {
 		return 0, 0, false
-	case exponent < 0:
-		v /= pow10(-exponent)
-	case exponent > 0:
-		v *= pow10(exponent)
 	}
 	if from == 1 {
 		v = -v
 	}
 	return v, i, true
+}
+
+// scaled returns m*10^e, correctly rounded, unless that takes more than an operation on
+// numbers that are exact.
+func scaled(m uint64, e int) (v float64, ok bool) {
+	const exact = 1 << 53 // Floats hold all integers up to here.
+	switch v = float64(m); {
+	case e == 0:
+		return v, true
+	case m <= exact && e > 0 && e <= 22:
+		return v * pow10(e), true
+	case m <= exact && e < 0 && e >= -22:
+		return v / pow10(-e), true
+	case e < 0 && e >= -19:
+		return quotient(m, -e), true
+	}
+	return 0, false
+}
+
+// quotient returns m/10^e for an m that is not 0 and an e from 1 to 19. Of the quotient of
+// both, shifted as far to the left as they go, it has more bits than a float can hold, the
+// last of which stands for the rest, so that the conversion rounds it correctly.
+func quotient(m uint64, e int) float64 {
+	d := power(e)
+	left, under := bits.LeadingZeros64(m), bits.LeadingZeros64(d)
+	m <<= left
+	q, rest := bits.Div64(m>>1, m<<63, d<<under)
+	if rest != 0 {
+		q |= 1
+	}
+	const bias, mantissaBits = 1023, 52
+	return float64(q) * math.Float64frombits(uint64(bias-63+under-left)<<mantissaBits)
 }
 
 // digits reads the digits at b[i:] behind those of m and returns both as a number, and where
@@ -183,7 +209,10 @@ func pow10(n int) float64 {
 	}[n]
 }
 
-// power returns 10^n for n from 0 to 8.
+// power returns 10^n for n from 0 to 19.
 func power(n int) uint64 {
-	return [...]uint64{1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8}[n]
+	return [...]uint64{
+		1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9,
+		1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19,
+	}[n]
 }

@@ -255,6 +255,7 @@ func (p *Parser) readExemplar() (err error) {
 	if x.value, err = p.strictNumber("the value of the exemplar"); err != nil {
 		return err
 	}
+	x.time = 0
 	if x.hasTime = p.peek() == ' '; x.hasTime {
 		if x.time, err = p.seconds(); err != nil {
 			return err

@@ -328,7 +328,7 @@ func compare(t *testing.T, w way, b []byte) {
 			got, expected = got[:n], want[:n]
 		}
 		if diff := cmp.Diff(expected, got, cmpopts.EquateEmpty()); diff != "" {
-			t.Errorf("entries of %q as %s in windows of kind %d differ from Prometheus (-theirs +ours):\n%s", b, w.name, i, diff)
+			t.Errorf("entries of %.500q as %s in windows of kind %d differ from Prometheus (-theirs +ours):\n%s", b, w.name, i, diff)
 			return
 		}
 	}
