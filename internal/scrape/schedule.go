@@ -121,6 +121,8 @@ func (s *scheduler) dispatch(ctx context.Context) time.Duration {
 		} else {
 			l.turn.stage = stageScraping
 			l.turn.at = l.alignedTime(now)
+			// Of scrapes that were missed while the process stood still, one is made up for.
+			l.turn.due = l.turn.due.Add(now.Sub(l.turn.due).Truncate(l.target.interval))
 		}
 		s.assign(ctx, l)
 	}
@@ -248,12 +250,7 @@ func (s *scheduler) scraped(l *loop) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	t := &l.turn
-	// As with a ticker, one scrape that was missed meanwhile is made up for at once.
-	interval := l.target.interval
-	t.due = t.due.Add(interval)
-	if late := time.Since(t.due); late >= interval {
-		t.due = t.due.Add(late.Truncate(interval))
-	}
+	t.due = t.due.Add(l.target.interval)
 	if t.gone {
 		s.release(l)
 		return
