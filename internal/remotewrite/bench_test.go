@@ -2,62 +2,115 @@ package remotewrite
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"testing"
 
+	"github.com/klauspost/compress/s2"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/ingot-telemetry/ingot/internal/delivery"
 	"github.com/ingot-telemetry/ingot/internal/model"
 )
 
-// typical returns a batch as cAdvisor yields it: about 450 bytes a sample before compression.
-func typical(n int) *model.Batch {
-	b := &model.Batch{}
-	for i := range n {
-		b.Add(model.NewLabels(
-			model.Label{Name: "__name__", Value: "container_network_receive_bytes_total"},
-			model.Label{Name: "container", Value: "store-gateway"},
-			model.Label{Name: "id", Value: fmt.Sprintf("/kubepods/burstable/pod0a4f3f5e-6f5f-4b0e-9f0e-%012d", i/40)},
-			model.Label{Name: "image", Value: "registry.example.org/mimir/mimir:2.14.1"},
-			model.Label{Name: "instance", Value: "node-17.example.org"},
-			model.Label{Name: "interface", Value: fmt.Sprintf("eth%d", i%40)},
-			model.Label{Name: "job", Value: "integrations/kubernetes/cadvisor"},
-			model.Label{Name: "name", Value: fmt.Sprintf("k8s_store-gateway_mimir-store-gateway-%d", i/40)},
-			model.Label{Name: "namespace", Value: "mimir"},
-			model.Label{Name: "pod", Value: fmt.Sprintf("mimir-store-gateway-%d", i/40)},
-		), 1_700_000_000_000, float64(i*1017))
-	}
-	return b
-}
-
-var clusterLabels = model.NewLabels(model.Label{Name: "cluster", Value: "tiles"}, model.Label{Name: "k8s_cluster_name", Value: "tiles"})
-
-type discard struct{ bytes, samples int }
+// discard counts what it is given.
+type discard struct{ bytes, samples, blocks int }
 
 func (d *discard) Put(_ context.Context, b delivery.Block) error {
 	d.bytes += len(b.Body)
 	d.samples += b.Items
+	d.blocks++
 	return nil
 }
 
 func (d *discard) Refused(byte) bool { return false }
 
-// BenchmarkPush encodes and compresses; one operation is one sample.
-func BenchmarkPush(b *testing.B) {
-	const n = 2000
-	batch := typical(n)
-	d := &discard{}
-	w := New(slog.New(slog.DiscardHandler), prometheus.NewRegistry(), []Endpoint{{Name: "e", Config: DefaultEndpointConfig(), External: clusterLabels, Queue: d}})
-	b.ReportAllocs()
-	b.ResetTimer()
-	for done := 0; done < b.N; done += n {
-		if err := w.Push(batch); err != nil {
-			b.Fatal(err)
+// chunked cuts a batch as sources do, which never hold a whole exposition.
+func chunked(b *model.Batch) (all []*model.Batch) {
+	const n = 300
+	for from := 0; from < len(b.Samples); from += n {
+		samples := b.Samples[from:min(from+n, len(b.Samples))]
+		part := &model.Batch{}
+		for _, s := range samples {
+			part.Add(model.Labels(b.At(s.Labels)), s.T, s.V)
+		}
+		all = append(all, part)
+	}
+	return all
+}
+
+func loads() map[string][]*model.Batch {
+	return map[string][]*model.Batch{
+		"cadvisor": chunked(cAdvisor(4000)), "ksm": chunked(stateMetrics(24_000)), "node": chunked(node(1400)),
+	}
+}
+
+// BenchmarkTransaction encodes and compresses whole scrapes; one operation is one sample.
+func BenchmarkTransaction(b *testing.B) {
+	for _, message := range []string{Message1, Message2, "zstd"} {
+		for name, batches := range loads() {
+			b.Run(message+"/"+name, func(b *testing.B) {
+				cfg := DefaultEndpointConfig()
+				if cfg.ProtobufMessage = message; message == "zstd" {
+					cfg.ProtobufMessage, cfg.Compression = Message1, "zstd"
+				}
+				d := &discard{}
+				w := New(slog.New(slog.DiscardHandler), prometheus.NewRegistry(), []Endpoint{{Name: "e", Config: cfg, Queue: d}})
+				b.ReportAllocs()
+				b.ResetTimer()
+				for done, key := 0, uint64(0); done < b.N; key++ {
+					a := w.Appender(key)
+					for _, batch := range batches {
+						a.Append(batch)
+						done += len(batch.Samples)
+					}
+					if err := a.Commit(); err != nil {
+						b.Fatal(err)
+					}
+				}
+				if d.samples > 0 {
+					b.ReportMetric(float64(d.bytes)/float64(d.samples), "wire-B/op")
+					b.ReportMetric(float64(d.samples)/float64(d.blocks), "samples/block")
+				}
+			})
 		}
 	}
-	if d.samples > 0 {
-		b.ReportMetric(float64(d.bytes)/float64(d.samples), "wire-B/op")
+}
+
+// BenchmarkWhole is what the same samples cost when a request is compressed as a whole, to
+// compare pieces with.
+func BenchmarkWhole(b *testing.B) {
+	for name, batches := range loads() {
+		b.Run(name, func(b *testing.B) {
+			var raw, body []byte
+			n := 0
+			for n < 10_000 {
+				for _, batch := range batches {
+					for i := range batch.Samples {
+						if n < 10_000 {
+							raw = appendSeries1(raw, &item{Sample: &batch.Samples[i], labels: batch.At(batch.Samples[i].Labels)})
+							n++
+						}
+					}
+				}
+			}
+			b.ResetTimer()
+			for done := 0; done < b.N; done += n {
+				body = s2.EncodeSnappy(body[:cap(body)], raw)
+			}
+			b.ReportMetric(float64(len(body))/float64(n), "wire-B/op")
+			b.ReportMetric(float64(len(raw))/float64(n), "raw-B/op")
+		})
+	}
+}
+
+func BenchmarkAppendSeries1(b *testing.B) {
+	batch := cAdvisor(300)
+	var dst []byte
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		if i == len(batch.Samples) {
+			i, dst = 0, dst[:0]
+		}
+		dst = appendSeries1(dst, &item{Sample: &batch.Samples[i], labels: batch.At(batch.Samples[i].Labels)})
 	}
 }

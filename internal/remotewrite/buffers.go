@@ -5,7 +5,8 @@ import "sync"
 // pool is a free list of buffers. Unlike a sync.Pool it is bounded and survives garbage
 // collections, which else would allocate these large buffers anew all the time.
 type pool struct {
-	size, keep int // bytes of a buffer; buffers to keep
+	size, limit int // bytes of a new buffer, and of the largest one to keep
+	keep        int // buffers
 
 	mu   sync.Mutex
 	free [][]byte
@@ -23,10 +24,10 @@ func (p *pool) get() []byte {
 	return make([]byte, 0, p.size)
 }
 
-// put takes a buffer back, unless it is not one of the pool's or something extraordinary has
-// made it far too large.
+// put takes a buffer back, unless it is none of the pool's or something extraordinary has made
+// it far too large.
 func (p *pool) put(b []byte) {
-	if cap(b) < p.size || cap(b) > 2*p.size {
+	if cap(b) < p.size || cap(b) > p.limit {
 		return
 	}
 	p.mu.Lock()
@@ -48,9 +49,9 @@ type buffers struct {
 
 func newBuffers() *buffers {
 	return &buffers{
-		raw:     pool{size: pieceBytes + pieceSlack, keep: 16},
-		scratch: pool{size: maxPieceEncoded, keep: 4},
-		chunks:  pool{size: chunkSize, keep: 64},
+		raw:     pool{size: firstPiece, limit: 2 * pieceBytes, keep: 8},
+		scratch: pool{size: maxPieceEncoded, limit: maxPieceEncoded, keep: 2},
+		chunks:  pool{size: chunkSize, limit: chunkSize, keep: 32},
 	}
 }
 

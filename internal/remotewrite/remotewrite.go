@@ -3,7 +3,7 @@
 //
 // A source opens a transaction with [Writer.Appender], appends what a scrape yields as it is
 // read, and commits or rolls back (transaction.go). Samples are encoded as they come: for 1.0
-// (encode1.go) into a piece of 128 KiB that is compressed when it is full (compress.go), for
+// (encode1.go) into a piece of at most 768 KiB that is compressed when it is full (compress.go), for
 // 2.0 (encode2.go, symbols.go) into a request with symbols of its own. Commit moves that into
 // the open request of the shard that the target belongs to (shard.go, merge2.go), and a request
 // that is full or old enough goes to the endpoint's queue. [Codec] is what the queue asks when

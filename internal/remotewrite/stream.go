@@ -55,7 +55,7 @@ func newStream(e Endpoint, log *slog.Logger, m series, w *Writer) *stream {
 		Endpoint: e, log: log, metrics: m, buf: w.buf, seed: w.seed, external: externals(e.External),
 		opened:       make(chan struct{}, 1),
 		pieceBytes:   min(pieceBytes, maxBytes/4),
-		pieceSamples: max(1, e.Config.MaxSamplesPerSend/4),
+		pieceSamples: max(1, e.Config.MaxSamplesPerSend/2),
 		maxBytes:     maxBytes,
 		maxBytes2:    min(maxBytes, maxBuilder),
 	}

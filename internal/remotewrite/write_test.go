@@ -1,0 +1,209 @@
+package remotewrite
+
+import (
+	"fmt"
+	"hash/maphash"
+	"log/slog"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/prometheus/prometheus/model/relabel"
+	"github.com/prometheus/prometheus/prompb"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/ingot-telemetry/ingot/internal/model"
+)
+
+func rules(t *testing.T, text string) (all []*relabel.Config) {
+	t.Helper()
+	if err := yaml.Unmarshal([]byte(text), &all); err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+func TestWriteRelabellingSeesExternalLabelsAndIsRemembered(t *testing.T) {
+	cfg := DefaultEndpointConfig()
+	cfg.WriteRelabelConfigs = rules(t, `
+- {source_labels: [__name__], regex: secret, action: drop}
+- {regex: uid, action: labeldrop}
+- {source_labels: [cluster], target_label: zone, replacement: "$1-zone"}
+- {source_labels: [pod], regex: rename-(.+), target_label: pod}
+- {source_labels: [__name__], regex: gone, target_label: __name__, replacement: ""}
+`)
+	for _, message := range []string{Message1, Message2} {
+		cfg.ProtobufMessage = message
+		r := &receiver{t: t}
+		w := newWriter(t, Endpoint{Name: "e", Config: cfg, Queue: r, Durable: true, External: model.NewLabels(model.Label{Name: "cluster", Value: "c"})})
+		var want []string
+		for range 2 { // The second time all is remembered.
+			b := &model.Batch{}
+			add := func(text string, ls ...model.Label) {
+				ls = append(ls, model.Label{Name: "key", Value: "k"})
+				b.Add(model.NewLabels(ls...), 5, 1)
+				if text == "" {
+					return
+				}
+				text += " 3ff0000000000000@5"
+				if message == Message2 {
+					text += behind2(0, "METRIC_TYPE_UNSPECIFIED", "", "")
+				}
+				want = append(want, text)
+			}
+			add(`{__name__="m", cluster="c", key="k", pod="p", zone="c-zone"}`, model.Label{Name: "__name__", Value: "m"}, model.Label{Name: "pod", Value: "p"}, model.Label{Name: "uid", Value: "u"})
+			add("", model.Label{Name: "__name__", Value: "secret"})
+			add(`{__name__="m", cluster="own", key="k", pod="x", zone="own-zone"}`, model.Label{Name: "__name__", Value: "m"}, model.Label{Name: "cluster", Value: "own"}, model.Label{Name: "pod", Value: "rename-x"})
+			add(`{cluster="c", key="k", zone="c-zone"}`, model.Label{Name: "__name__", Value: "gone"})
+			add(`{__name__="same", cluster="c", key="k", zone="c-zone"}`, model.Label{Name: "__name__", Value: "same"}, model.Label{Name: "zone", Value: "c-zone"})
+			if err := w.Push(b); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if diff := cmp.Diff(want, r.samples["k"]); diff != "" {
+			t.Errorf("%s: received (-want +got):\n%s", message, diff)
+		}
+		if got := testutil.ToFloat64(w.streams[0].metrics.dropped[reasonRelabel]); got != 2 {
+			t.Errorf("%s: %v samples counted as dropped by relabelling, want 2", message, got)
+		}
+		known := 0
+		for _, h := range w.streams[0].shards {
+			known += len(h.relabel.current)
+		}
+		if known != 5 {
+			t.Errorf("%s: %d label sets are remembered, want 5", message, known)
+		}
+	}
+}
+
+func TestWriteRelabellingForgetsWhatDoesNotComeAnyMore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRelabeler(rules(t, "[{regex: uid, action: labeldrop}]"), maphash.MakeSeed())
+		see := func(i int) {
+			set := model.NewLabels(model.Label{Name: "i", Value: fmt.Sprint(i)}, model.Label{Name: "uid", Value: "u"})
+			r.begin()
+			defer r.end()
+			got, keep := r.apply(nil, []byte(set))
+			if want := model.NewLabels(model.Label{Name: "i", Value: fmt.Sprint(i)}); model.Labels(got) != want || !keep {
+				t.Errorf("apply(%v) = %v, %v, want %v", set, model.Labels(got), keep, want)
+			}
+		}
+		for i := range 1000 {
+			see(i)
+		}
+		if len(r.edits) != 1 {
+			t.Errorf("%d edits for sets that are all changed the same way", len(r.edits))
+		}
+		for range 2 {
+			time.Sleep(generation)
+			see(0)
+		}
+		if n := len(r.current) + len(r.past); n != 2 {
+			t.Errorf("%d label sets remembered, want one in both generations", n)
+		}
+	})
+}
+
+func TestMetadataGoesInRequestsOfItsOwn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := DefaultEndpointConfig()
+		cfg.MetadataConfig.MaxSamplesPerSend = 2
+		first, modern, off := &receiver{t: t}, &receiver{t: t}, &receiver{t: t}
+		cfg2, none := cfg, cfg
+		cfg2.ProtobufMessage = MessageAuto
+		none.MetadataConfig.Send = false
+		w := newTestWriter(t, prometheus.NewRegistry(),
+			Endpoint{Name: "first", Config: cfg, Queue: first}, Endpoint{Name: "modern", Config: cfg2, Queue: modern}, Endpoint{Name: "off", Config: none, Queue: off})
+		stop := run(t, w)
+		b := &model.Batch{Metadata: []model.Metadata{
+			{Family: "c", Type: "counter", Help: "Counts."}, {Family: "a_seconds", Type: "gauge", Unit: "seconds"}, {Family: "b", Type: "unknown", Help: "x"},
+		}}
+		for range 2 {
+			if err := w.Push(b); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(61 * time.Second)
+		synctest.Wait()
+		want := []prompb.MetricMetadata{
+			{Type: prompb.MetricMetadata_GAUGE, MetricFamilyName: "a_seconds", Unit: "seconds"},
+			{Type: prompb.MetricMetadata_UNKNOWN, MetricFamilyName: "b", Help: "x"},
+			{Type: prompb.MetricMetadata_COUNTER, MetricFamilyName: "c", Help: "Counts."},
+		}
+		if diff := cmp.Diff(want, first.metadata); diff != "" {
+			t.Errorf("metadata after a minute (-want +got):\n%s", diff)
+		}
+		if len(first.blocks) != 2 {
+			t.Errorf("%d requests of at most 2 families for 3", len(first.blocks))
+		}
+		if len(modern.blocks)+len(off.blocks) > 0 {
+			t.Errorf("requests for metadata to an endpoint that takes 2.0 or wants none: %d, %d", len(modern.blocks), len(off.blocks))
+		}
+		modern.refused.Store(true)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if len(modern.metadata) != 3 || len(first.metadata) != 6 {
+			t.Errorf("after the second minute %d families to the endpoint that refuses 2.0 and %d to the other, want 3 and 6", len(modern.metadata), len(first.metadata))
+		}
+		time.Sleep(metadataAge)
+		synctest.Wait()
+		before := len(first.blocks)
+		time.Sleep(5 * time.Minute)
+		synctest.Wait()
+		if len(first.blocks) != before || len(w.families.seen) != 0 {
+			t.Errorf("families that nobody exposes any more are still sent")
+		}
+		stop()
+	})
+}
+
+func TestKeysKeepTheirShardAndShardsAreNamedInBlocks(t *testing.T) {
+	r := &receiver{t: t}
+	w := newWriter(t, Endpoint{Name: "e", Config: DefaultEndpointConfig(), Queue: r, Durable: true, Shards: 4})
+	for key := range uint64(8) {
+		a := w.Appender(key)
+		b := &model.Batch{}
+		b.Add(model.NewLabels(model.Label{Name: "key", Value: fmt.Sprint(key)}), 1, 1)
+		a.Append(b)
+		if err := a.Commit(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, b := range r.blocks {
+		if b.Shard != uint32(i%4) || b.Format != Format1 {
+			t.Errorf("block of key %d is in shard %d, format %d", i, b.Shard, b.Format)
+		}
+	}
+}
+
+func TestSteadyStateAllocatesNothingForSamples(t *testing.T) {
+	for _, message := range []string{Message1, Message2} {
+		cfg := DefaultEndpointConfig()
+		cfg.ProtobufMessage = message
+		d := &discard{}
+		w := New(slog.New(slog.DiscardHandler), prometheus.NewRegistry(), []Endpoint{{Name: "e", Config: cfg, Queue: d}})
+		batches := chunked(cAdvisor(3000))
+		scrape := func() {
+			a := w.Appender(0)
+			for _, b := range batches {
+				a.Append(b)
+			}
+			if err := a.Commit(); err != nil {
+				t.Error(err)
+			}
+		}
+		for range 20 {
+			scrape()
+		}
+		// A request is one allocation for its body, and a transaction of 3000 samples a few.
+		if got := testing.AllocsPerRun(50, scrape); got > 10 {
+			t.Errorf("%s: %v allocations for a scrape of 3000 samples", message, got)
+		}
+		if d.samples == 0 {
+			t.Errorf("%s: nothing was sent", message)
+		}
+	}
+}
