@@ -196,6 +196,9 @@ func (b *bench) metricsRound(ctx context.Context, load metricsLoad, c collector,
 	p.Stop(stopGrace) // What it sends at its end counts.
 	all, got := e.Counts().Sub(begin), receiver.Counts()
 	r.lost = all.Values() + all.Exemplars - got.Values() - got.Exemplars
+	if failed := got.Failed - all.Refused; r.lost > 0 && failed > 0 {
+		return r, fmt.Errorf("it gave up %d scrapes that were answered, so that %d samples may be lost or not: the machine is too busy for this load", failed, r.lost)
+	}
 	r.damaged = r.lost == 0 && all.Bits != got.Bits
 	r.verdict = receiver.Verdict()
 	b.progress("%s: %.3f µs a sample, %.1f MB, %d of %d samples arrived", name, r.perSample(), megabytes(r.rssMean), got.Values(), all.Values())

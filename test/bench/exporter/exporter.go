@@ -128,8 +128,8 @@ func Loads() []Load {
 		{Name: "M7", About: "100 targets of 1000 series in protobuf, with native histograms and exemplars", Interval: 10 * time.Second, Protobuf: true, groups: natives(100)},
 		{Name: "unique", About: "100 targets of 2000 series that share no label set", Interval: 10 * time.Second, groups: uniques(100)},
 		{Name: "unique-1M", About: "500 targets of 2000 series that share no label set", Interval: 60 * time.Second, groups: uniques(500)},
-		{Name: "tiny", About: "three targets, to try the benchmark itself", Interval: time.Second, groups: tiny()},
-		{Name: "tiny-rules", About: "the same with rules", Interval: time.Second, Rules: listRules(), groups: tiny()},
+		{Name: "tiny", About: "three targets, to try the benchmark itself", Interval: 2 * time.Second, groups: tiny()},
+		{Name: "tiny-rules", About: "the same with rules", Interval: 2 * time.Second, Rules: listRules(), groups: tiny()},
 		{Name: "tiny-native", About: "two targets in protobuf", Interval: 2 * time.Second, Protobuf: true, groups: natives(2)},
 	}
 }
@@ -218,6 +218,7 @@ type Job struct {
 type Counts struct {
 	Scrapes    int64
 	Compressed int64 // Scrapes that asked for gzip and got it.
+	Refused    int64 // Scrapes that were not answered, or not to the end; they are in no other figure.
 	Exposed    int64 // Samples and histograms, also those that Rules drop.
 	// Samples, Histograms and Exemplars are those that must arrive.
 	Samples, Histograms, Exemplars int64
@@ -231,7 +232,7 @@ func (c Counts) Values() int64 { return c.Samples + c.Histograms }
 // Sub returns what was served after earlier.
 func (c Counts) Sub(earlier Counts) Counts {
 	return Counts{
-		c.Scrapes - earlier.Scrapes, c.Compressed - earlier.Compressed, c.Exposed - earlier.Exposed,
+		c.Scrapes - earlier.Scrapes, c.Compressed - earlier.Compressed, c.Refused - earlier.Refused, c.Exposed - earlier.Exposed,
 		c.Samples - earlier.Samples, c.Histograms - earlier.Histograms, c.Exemplars - earlier.Exemplars,
 		c.Bytes - earlier.Bytes, c.Bits - earlier.Bits,
 	}

@@ -217,7 +217,7 @@ func TestProtobufTargetRefusesWhoDoesNotAskForIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer e.Close()
-	if _, status := get(t, e.Jobs()[0].Targets[0], false); status != http.StatusNotAcceptable || e.Counts() != (Counts{}) {
+	if _, status := get(t, e.Jobs()[0].Targets[0], false); status != http.StatusNotAcceptable || e.Counts() != (Counts{Refused: 1}) {
 		t.Errorf("status %d, counts %+v", status, e.Counts())
 	}
 }
@@ -323,8 +323,8 @@ func TestServedPagesAreCounted(t *testing.T) {
 	if _, status := get(t, e.Jobs()[0].Targets[0], false); status != http.StatusServiceUnavailable {
 		t.Errorf("status %d while held, want 503", status)
 	}
-	if got := e.Counts().Sub(want); got != (Counts{}) {
-		t.Errorf("a refused scrape was counted: %+v", got)
+	if got := e.Counts().Sub(want); got != (Counts{Refused: 1}) {
+		t.Errorf("a refused scrape was counted as %+v", got)
 	}
 }
 

@@ -156,6 +156,13 @@ func (e *Exporter) Counts() Counts {
 	return e.counts
 }
 
+// refuse counts a scrape that was not answered.
+func (e *Exporter) refuse() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.counts.Refused++
+}
+
 // count adds a page that was served.
 func (e *Exporter) count(b *body, size int, compressed bool) {
 	e.mu.Lock()
@@ -208,12 +215,14 @@ func (t *target) page() *body {
 
 func (t *target) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if t.e.hold.Load() {
+		t.e.refuse()
 		http.Error(w, "the measurement is over", http.StatusServiceUnavailable)
 		return
 	}
 	kind := textContent
 	if t.e.load.Protobuf {
 		if kind = protobufContent; !strings.Contains(r.Header.Get("Accept"), protobufType) {
+			t.e.refuse()
 			http.Error(w, "this target speaks protobuf only", http.StatusNotAcceptable)
 			return
 		}
@@ -237,7 +246,8 @@ func (t *target) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Length", strconv.Itoa(len(out)))
 	}
 	if err := send(w, out, t.chunked); err != nil {
-		return // The scraper has gone: it took nothing.
+		t.e.refuse() // The scraper has gone: it took nothing.
+		return
 	}
 	t.e.count(b, len(out), compressed)
 }

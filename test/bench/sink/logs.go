@@ -95,6 +95,9 @@ func StartLogs(ctx context.Context) (*Logs, error) {
 
 // Reset forgets what arrived.
 func (l *Logs) Reset() {
+	if l.server != nil {
+		l.forgive()
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.counts, l.files, l.latency = LogsCounts{}, map[int]*fileState{}, [latencySteps]int64{}

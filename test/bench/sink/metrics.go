@@ -37,6 +37,7 @@ type MetricsCounts struct {
 	// scrape_*); Stale are the stale markers of both.
 	Samples, Reports, Stale                int64
 	Histograms, StaleHistograms, Exemplars int64
+	Failed                                 int64  // Of Reports, up with the value 0.
 	Bits                                   uint64 // The sum of the bits of Samples and of the sums of Histograms.
 }
 
@@ -48,7 +49,7 @@ func (c MetricsCounts) Sub(earlier MetricsCounts) MetricsCounts {
 	return MetricsCounts{
 		c.Requests - earlier.Requests, c.Requests2 - earlier.Requests2, c.Wire - earlier.Wire,
 		c.Samples - earlier.Samples, c.Reports - earlier.Reports, c.Stale - earlier.Stale,
-		c.Histograms - earlier.Histograms, c.StaleHistograms - earlier.StaleHistograms, c.Exemplars - earlier.Exemplars, c.Bits - earlier.Bits,
+		c.Histograms - earlier.Histograms, c.StaleHistograms - earlier.StaleHistograms, c.Exemplars - earlier.Exemplars, c.Failed - earlier.Failed, c.Bits - earlier.Bits,
 	}
 }
 
@@ -77,6 +78,7 @@ func StartMetrics(ctx context.Context) (*Metrics, error) {
 
 // Reset forgets what arrived and starts to verify, or ends it.
 func (m *Metrics) Reset(verify bool) {
+	m.forgive()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.counts, m.verify = MetricsCounts{}, verify
@@ -143,11 +145,13 @@ func written(answer http.Header, kind string, n int64) {
 type origin struct {
 	labels []byte
 	report bool // The collector itself has made that metric.
+	up     bool // It is the one that says whether a scrape succeeded.
 }
 
-// isReport says so of the name of a metric.
-func isReport(name []byte) bool {
-	return string(name) == "up" || strings.HasPrefix(string(name), "scrape_")
+// name notes the name of the metric.
+func (o *origin) name(name []byte) {
+	o.up = string(name) == "up"
+	o.report = o.up || strings.HasPrefix(string(name), "scrape_")
 }
 
 // sample counts a message Sample, which is the same in both versions.
@@ -172,6 +176,9 @@ func (m *Metrics) sample(of origin, msg []byte, counts *MetricsCounts) error {
 		counts.Stale++
 	case of.report:
 		counts.Reports++
+		if of.up && value == 0 {
+			counts.Failed++
+		}
 	default:
 		counts.Samples++
 		counts.Bits += value

@@ -90,11 +90,18 @@ func (s *server) Close() {
 	s.zstd.Close()
 }
 
-// Err returns why the first request that was refused could not be read.
+// Err returns why the first request that was refused since the last Reset could not be read.
 func (s *server) Err() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.wrong
+}
+
+// forgive forgets what was wrong so far.
+func (s *server) forgive() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.wrong = nil
 }
 
 func (s *server) fail(err error) {

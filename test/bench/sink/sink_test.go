@@ -75,7 +75,8 @@ func TestSamplesAreCountedByKind(t *testing.T) {
 	body = appendSample(body, 1000, 2.5, "A", "upper case sorts first", "__name__", "b")
 	body = appendSample(body, 1000, stale, "__name__", "a", "job", "x")
 	body = appendSample(body, 1000, 1, "__name__", "up", "job", "x")
-	body = appendSample(body, 1000, 1, "__name__", "scrape_duration_seconds", "job", "x")
+	body = appendSample(body, 1000, 0, "__name__", "up", "job", "y")
+	body = appendSample(body, 1000, 0, "__name__", "scrape_duration_seconds", "job", "x")
 	body = appendSample(body, 1000, 0, "__name__", "upload", "job", "x")
 	body = appendBytes(body, 3, []byte("metadata is passed over"))
 	status, size := push(t, m.URL(), body)
@@ -83,7 +84,7 @@ func TestSamplesAreCountedByKind(t *testing.T) {
 		t.Fatalf("status %d, %v", status, m.Err())
 	}
 	want := MetricsCounts{
-		Requests: 1, Wire: int64(size), Samples: 3, Reports: 2, Stale: 1,
+		Requests: 1, Wire: int64(size), Samples: 3, Reports: 3, Stale: 1, Failed: 1,
 		Bits: math.Float64bits(1.5) + math.Float64bits(2.5),
 	}
 	if diff := cmp.Diff(want, m.Counts()); diff != "" {

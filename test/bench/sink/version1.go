@@ -30,7 +30,7 @@ func (m *Metrics) timeSeries1(msg []byte, counts *MetricsCounts) error {
 		case 1:
 			of.labels = all[:len(all)-len(rest)]
 			if !named {
-				named, of.report, err = reportName(f.bytes)
+				named, err = of.label(f.bytes)
 			}
 		case 2:
 			err = m.sample(of, f.bytes, counts)
@@ -47,13 +47,13 @@ func (m *Metrics) timeSeries1(msg []byte, counts *MetricsCounts) error {
 	return nil
 }
 
-// reportName says whether a label is the name of the metric, and whether the collector itself
-// has made that metric.
-func reportName(label []byte) (isName, report bool, err error) {
+// label notes the name of the metric, if that is what the label is.
+func (o *origin) label(label []byte) (isName bool, err error) {
 	name, rest, err := take(label)
 	if err != nil || string(name.bytes) != "__name__" || len(rest) == 0 {
-		return false, false, err
+		return false, err
 	}
 	value, _, err := take(rest)
-	return true, isReport(value.bytes), err
+	o.name(value.bytes)
+	return true, err
 }

@@ -100,7 +100,7 @@ func (r *reader2) origin(msg []byte, whole bool) (of origin, err error) {
 	for i := 0; i < len(r.refs); i += 2 {
 		name, value := r.symbols[r.refs[i]], r.symbols[r.refs[i+1]]
 		if string(name) == "__name__" {
-			of.report = isReport(value)
+			of.name(value)
 		}
 		if whole {
 			r.labels = appendLabel(r.labels, name, value)
