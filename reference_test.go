@@ -155,7 +155,8 @@ func (w *reference) rows(t *testing.T, at string, v reflect.Value) []block {
 			name = w.externalLink(typ, path)
 		}
 		def := ""
-		if list == "" && !strings.HasPrefix(name, "[") {
+		unset := f.Type.Kind() == reflect.Pointer && v.Field(i).IsNil() // Its comment says what holds then.
+		if list == "" && !unset && !strings.HasPrefix(name, "[") {
 			def = defaultText(t, elem)
 		}
 		fmt.Fprintf(&w.out, "| `%s` | %s%s | %s | %s |\n", key, list, name, def, w.comment(t, v.Type(), f.Name))
@@ -243,6 +244,8 @@ func typeName(typ reflect.Type) string {
 		return "utf8 or legacy"
 	case "config.Secret":
 		return "secret"
+	case "netip.Prefix":
+		return "network"
 	case "config.URL", "url.URL":
 		return "URL"
 	case "relabel.Regexp":
