@@ -300,7 +300,13 @@ type running struct {
 func run(t testing.TB, cfg Config, jobs ...Job) *running {
 	t.Helper()
 	r := &running{ledger: &ledger{}, reg: prometheus.NewPedanticRegistry()}
-	r.Manager = New(cfg, slog.New(slog.DiscardHandler), r.reg, r.ledger, Options{Version: "1.2.3"}, jobs)
+	r.start(t, cfg, Options{Version: "1.2.3"}, jobs...)
+	return r
+}
+
+func (r *running) start(t testing.TB, cfg Config, o Options, jobs ...Job) {
+	t.Helper()
+	r.Manager = New(cfg, slog.New(slog.DiscardHandler), r.reg, r.ledger, o, jobs)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- r.Run(ctx) }()
@@ -311,7 +317,6 @@ func run(t testing.TB, cfg Config, jobs ...Job) *running {
 		}
 	})
 	t.Cleanup(r.stop)
-	return r
 }
 
 // metric returns the sum of a metric over all jobs, for one value of another label if given.

@@ -49,6 +49,7 @@ func (ps *passes) begin(l *loop, now int64) *pass {
 	}
 	x.l, x.now, x.start = l, now, time.Now()
 	x.latest = x.start.Add(maxAhead).UnixMilli()
+	x.full = l.pool.shared.pressure() >= pressureTight
 	x.families.begin(&l.families)
 	x.exemplars.begin(&l.exemplars)
 	return x
