@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -91,6 +92,7 @@ func BenchmarkPass(b *testing.B) {
 				scrape()
 				b.SetBytes(int64(len(text)))
 				b.ReportAllocs()
+				before := cpuTime(b)
 				for b.Loop() {
 					if form == "first" {
 						s.table = newTable(s.loop)
@@ -98,12 +100,24 @@ func BenchmarkPass(b *testing.B) {
 					scrape()
 				}
 				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/n, "ns/sample")
+				b.ReportMetric(float64((cpuTime(b)-before).Nanoseconds())/float64(b.N)/n, "cpu-ns/sample")
 				if sink.samples < n*b.N {
 					b.Fatalf("%d samples from %d scrapes of %d", sink.samples, b.N, n)
 				}
 			})
 		}
 	}
+}
+
+// cpuTime returns what the process has used of processors, which other processes of a busy
+// machine do not change much.
+func cpuTime(tb testing.TB) time.Duration {
+	tb.Helper()
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		tb.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 func newBench(tb testing.TB, bodies ...[]byte) (*single, *discard) {
