@@ -189,21 +189,25 @@ func TestAnIdleConnectionOfAScraperHoldsLittle(t *testing.T) {
 		tr.plain.tuning.idlePerHost = connections
 	}
 	before := heap()
-	var held []*http.Response
+	var open sync.WaitGroup // Requests that wait for the others, so that each needs a connection.
+	open.Add(connections)
+	var done sync.WaitGroup
 	for range connections {
-		resp, err := c.Get("http://" + l.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		held = append(held, resp)
+		done.Go(func() {
+			resp, err := c.Get("http://" + l.Addr().String())
+			open.Done()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer resp.Body.Close()
+			open.Wait()
+			if n, err := io.Copy(io.Discard, resp.Body); n != 0x800 || err != nil {
+				t.Error(n, err)
+			}
+		})
 	}
-	for _, resp := range held {
-		if n, err := io.Copy(io.Discard, resp.Body); n != 0x800 || err != nil {
-			t.Fatal(n, err)
-		}
-		resp.Body.Close()
-	}
-	held = nil
+	done.Wait()
 	if got := (heap() - before) / connections; got > budget {
 		t.Errorf("an idle connection holds %d bytes of heap, want at most %d", got, budget)
 	}

@@ -66,7 +66,7 @@ func (f *fetcher) newRequest(t *target, cfg *JobConfig) (*request, error) {
 func (f *fetcher) open(ctx context.Context, client *http.Client, ask *request, r *response) (expfmt.Format, error) {
 	*r = response{from: f, ask: ask}
 	r.timed, r.cancel = context.WithTimeout(ctx, ask.timeout)
-	resp, err := ask.send(r.timed, client)
+	resp, err := ask.send(r.timed, client) //nolint:bodyclose // By r.close.
 	if err != nil {
 		return 0, r.timeout(err)
 	}

@@ -52,7 +52,7 @@ func asked(t testing.TB, cfg Config, job, address string) (*fetcher, *request) {
 func lines(f *fetcher, client *http.Client, ask *request) (text []byte, most int, err error) {
 	var r response
 	defer r.close()
-	if _, err := f.open(context.Background(), client, ask, &r); err != nil {
+	if _, err = f.open(context.Background(), client, ask, &r); err != nil {
 		return nil, 0, err
 	}
 	for final := false; !final; {
