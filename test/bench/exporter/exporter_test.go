@@ -162,7 +162,7 @@ func TestProtobufPagesHoldWhatTheyPromise(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	now := time.Unix(time.Now().Unix(), 0)
+	now := time.Now()
 	b := load.groups[0].make(load, 0, 5)
 	var got tally
 	for text := b.at(now); len(text) > 0; {
@@ -180,7 +180,7 @@ func TestProtobufPagesHoldWhatTheyPromise(t *testing.T) {
 			}
 			for _, e := range exemplars {
 				got.exemplars++
-				if at := time.Unix(e.GetTimestamp().GetSeconds(), 0); !at.Equal(now) {
+				if at := time.Unix(e.GetTimestamp().GetSeconds(), int64(e.GetTimestamp().GetNanos())); !at.Equal(now) {
 					t.Errorf("an exemplar of %s is of %s, want %s", f.GetName(), at, now)
 				}
 			}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+	"time"
 )
 
 // A target that speaks protobuf: 60 native histograms with two exemplars each, 200 counters of
@@ -20,9 +21,12 @@ const (
 	nativeExemplars  = 2 // Of a histogram.
 )
 
-// nativeStamp stands in a page for the seconds of an exemplar's timestamp until it is served.
-// It takes five bytes, as the seconds of our century do, that nothing else in a page has.
-const nativeStamp = 0x5_5a5a_5a5a
+// nativeStamp stands in a page for the seconds and for the nanoseconds of an exemplar's
+// timestamp until it is served. It takes five bytes, as the seconds of our century do.
+const (
+	nativeStamp = 0x5_5a5a_5a5a
+	stampBytes  = 5
+)
 
 // The types of a MetricFamily.
 const (
@@ -126,17 +130,33 @@ func (p *page) nativeHistogram() message {
 func (p *page) exemplar(v float64) message {
 	p.exemplars++
 	label := message(nil).text(1, "trace_id").text(2, p.id(uint64(p.exemplars)+p.step<<40, 32))
-	return message(nil).bytes(1, label).double(2, v).bytes(3, message(nil).number(1, nativeStamp))
+	return message(nil).bytes(1, label).double(2, v).bytes(3, blankTime())
 }
+
+// blankTime is a Timestamp until it is served. Nothing else in a page has these bytes.
+func blankTime() message { return message(nil).number(1, nativeStamp).number(2, nativeStamp) }
 
 // nativeStamps finds the timestamps of exemplars.
 func nativeStamps(page []byte) []stamp {
 	var stamps []stamp
-	mark := string(binary.AppendUvarint(nil, nativeStamp))
+	mark := string(blankTime())
 	for i := 0; i+len(mark) <= len(page); i++ {
 		if string(page[i:i+len(mark)]) == mark {
 			stamps = append(stamps, stamp{offset: uint32(i)})
 		}
 	}
 	return stamps
+}
+
+// putTime fills in a Timestamp. Numbers are filled up to their width with zero bits, which is
+// valid protobuf, though not the shortest.
+func putTime(blank []byte, now time.Time) {
+	put := func(at int, n uint64) {
+		for i := range stampBytes {
+			blank[at+i] = byte(n>>(7*i))&0x7f | 0x80
+		}
+		blank[at+stampBytes-1] &= 0x7f
+	}
+	put(1, uint64(now.Unix()))
+	put(1+stampBytes+1, uint64(now.Nanosecond()))
 }

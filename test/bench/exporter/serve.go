@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -273,7 +272,7 @@ func (b *body) at(now time.Time) []byte {
 	out := bytes.Clone(b.plain)
 	if b.protobuf {
 		for _, s := range b.stamps {
-			binary.PutUvarint(out[s.offset:], uint64(now.Unix()))
+			putTime(out[s.offset:], now)
 		}
 		return out
 	}
