@@ -9,9 +9,6 @@ import (
 	"github.com/ingot-telemetry/ingot/internal/model"
 )
 
-// reasonBucketLimit is the class of scrapes with a histogram of too many buckets.
-const reasonBucketLimit = "bucket_limit"
-
 // histogramLimits is how fine native histograms may be.
 type histogramLimits struct {
 	buckets   int   // How many buckets; 0 is no limit.
