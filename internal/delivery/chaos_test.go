@@ -17,7 +17,7 @@ import (
 )
 
 // TestAccountsBalanceThroughChaos lets several sources put blocks while the endpoint gives
-// every kind of answer, the disk fails and heals, the cap is reached and the queue is
+// every kind of answer, each source in a shard of its own, the disk fails and heals, the cap is reached and the queue is
 // restarted, and checks the accounts all the while and who got what in which order at the end.
 func TestAccountsBalanceThroughChaos(t *testing.T) {
 	for seed := range uint64(8) {
@@ -42,8 +42,9 @@ func chaos(t *testing.T, seed uint64, dir string) {
 	answers := rand.New(rand.NewPCG(seed, 2))
 	weather := func(r request) (*http.Response, error) {
 		mu.Lock()
-		defer mu.Unlock()
-		switch answers.IntN(12) {
+		roll, delay := answers.IntN(12), time.Duration(answers.IntN(3000))*time.Millisecond
+		mu.Unlock() // Others answer while this one sleeps.
+		switch roll {
 		case 0:
 			return respond(400, "no"), nil
 		case 1:
@@ -58,7 +59,7 @@ func chaos(t *testing.T, seed uint64, dir string) {
 			b.taken = append(b.taken, r.id)
 			return refuse(r)
 		case 5:
-			time.Sleep(time.Duration(answers.IntN(3000)) * time.Millisecond)
+			time.Sleep(delay)
 		}
 		return respond(200, ""), nil
 	}
@@ -91,7 +92,9 @@ func chaos(t *testing.T, seed uint64, dir string) {
 			own := rand.New(rand.NewPCG(seed, uint64(100*life+src)))
 			wg.Go(func() {
 				for ctx.Err() == nil {
-					if q.Put(ctx, block(next[src]*chaosSources+src, 200+own.IntN(20_000))) == nil {
+					b := block(next[src]*chaosSources+src, 200+own.IntN(20_000))
+					b.Shard = uint32(src)
+					if q.Put(ctx, b) == nil {
 						next[src]++
 					}
 					time.Sleep(time.Duration(own.IntN(600)) * time.Millisecond)

@@ -35,13 +35,17 @@ func victim(dir, url, mode string) {
 	})
 	go func() { panic(q.Run(context.Background())) }()
 	for ; ; next++ {
-		if err := q.Put(context.Background(), block(next, 2000)); err != nil {
+		b := block(next, 2000)
+		b.Shard = uint32(next % victimShards)
+		if err := q.Put(context.Background(), b); err != nil {
 			panic(err)
 		}
 		fmt.Printf("%d %d\n", next, time.Now().UnixMilli())
 		time.Sleep(5 * time.Millisecond)
 	}
 }
+
+const victimShards = 4
 
 // receiver keeps the order of the blocks that it has accepted.
 type receiver struct {
@@ -122,13 +126,17 @@ func kill(t *testing.T, mode string, away bool) {
 		t.Errorf("Status = %+v, want nothing damaged", s)
 	}
 	got := map[int]int{}
-	highest, repeats := -1, 0
+	highest, repeats := [victimShards]int{-1, -1, -1, -1}, 0
 	for _, id := range r.all() {
 		got[id]++
-		if id <= highest {
+		last := &highest[id%victimShards]
+		if id <= *last {
 			repeats++
+			if got[id] == 1 {
+				t.Errorf("block %d came first after block %d", id, *last)
+			}
 		}
-		highest = max(highest, id)
+		*last = max(*last, id)
 	}
 	for id := range safe {
 		if got[id] == 0 {
