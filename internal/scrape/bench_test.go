@@ -65,12 +65,13 @@ func (m *memory) Close() error               { return nil }
 
 // BenchmarkPass is what a scrape costs beyond the network and the sink: reading, parsing, the
 // table, label sets, staleness, the report series. "same" is the steady state, "moved" one in
-// which half of the lines changed places, "first" the first scrape of a target.
+// which half of the lines changed places, "first" the first scrape of a target, "unruly" the same
+// without relabelling of its series.
 func BenchmarkPass(b *testing.B) {
 	const n = 10_000
 	for _, kind := range []string{"node", "cadvisor", "app"} {
 		text := exposition(kind, n)
-		for _, form := range []string{"same", "moved", "first"} {
+		for _, form := range []string{"same", "moved", "first", "unruly"} {
 			b.Run(kind+"/"+form, func(b *testing.B) {
 				bodies := [][]byte{text, text}
 				if form == "moved" {
@@ -83,6 +84,9 @@ func BenchmarkPass(b *testing.B) {
 					bodies[1] = []byte(strings.Join(lines, ""))
 				}
 				s, sink := newBench(b, bodies...)
+				if form == "unruly" {
+					s.pool.cfg.MetricRelabelConfigs = nil
+				}
 				at := time.Now()
 				scrape := func() {
 					at = at.Add(10 * time.Second)
@@ -94,7 +98,7 @@ func BenchmarkPass(b *testing.B) {
 				b.ReportAllocs()
 				before := cpuTime(b)
 				for b.Loop() {
-					if form == "first" {
+					if form == "first" || form == "unruly" {
 						s.table = newTable(s.loop)
 					}
 					scrape()

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	prommodel "github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
@@ -19,6 +20,7 @@ type labelMaker struct {
 	exposed labels.ScratchBuilder
 	builder *labels.Builder
 	clashes []labels.Label
+	sorted  []model.Label
 	wire    []byte
 }
 
@@ -31,6 +33,9 @@ func newLabelMaker() labelMaker {
 // dropped the series. An error fails the scrape.
 func (m *labelMaker) series(exposed []model.Label, t *target, p *pool) (model.Labels, error) {
 	cfg := p.cfg
+	if ls, ok := m.plain(exposed, t, cfg); ok {
+		return ls, nil
+	}
 	// Four times the limit, since relabelling may remove some: enough for any honest use,
 	// and little enough to relabel.
 	if limit := int(cfg.LabelLimit); limit > 0 && len(exposed) > 4*limit {
@@ -65,6 +70,53 @@ func (m *labelMaker) series(exposed []model.Label, t *target, p *pool) (model.La
 		return "", err
 	}
 	return m.finish(set, p.shared.external), nil
+}
+
+// plain is series for the common case: nothing is relabelled, no label clashes with one of
+// the target, and none is invalid. It is several times faster. For all else ok is false.
+func (m *labelMaker) plain(exposed []model.Label, t *target, cfg *JobConfig) (finished model.Labels, ok bool) {
+	if limit := int(cfg.LabelLimit); !t.plain || len(cfg.MetricRelabelConfigs) > 0 || limit > 0 && len(exposed)+len(t.public) > limit {
+		return "", false
+	}
+	m.sorted = append(m.sorted[:0], exposed...)
+	slices.SortFunc(m.sorted, func(a, b model.Label) int { return strings.Compare(a.Name, b.Name) })
+	wire := m.wire[:0]
+	name, _, raw, rest, more := t.common.Next()
+	for i, l := range m.sorted {
+		if i > 0 && m.sorted[i-1].Name == l.Name || !isPlain(l.Name, l.Value, cfg) {
+			return "", false
+		}
+		for more && name < l.Name {
+			wire = append(wire, raw...)
+			name, _, raw, rest, more = rest.Next()
+		}
+		if more && name == l.Name {
+			if t.publicKey.Get(name) != "" {
+				return "", false
+			}
+			if l.Value != "" { // It wins over an external label.
+				name, _, raw, rest, more = rest.Next()
+			}
+		}
+		if l.Value != "" {
+			wire = model.AppendLabel(wire, l.Name, l.Value)
+		}
+	}
+	for more {
+		wire = append(wire, raw...)
+		name, _, raw, rest, more = rest.Next()
+	}
+	m.wire = wire
+	return model.Labels(wire), true
+}
+
+// isPlain reports whether a label is valid and within the limits.
+func isPlain(name, value string, cfg *JobConfig) bool {
+	longestName, longestValue := int(cfg.LabelNameLengthLimit), int(cfg.LabelValueLengthLimit)
+	scheme := cfg.MetricNameValidationScheme
+	return scheme.IsValidLabelName(name) && (name != prommodel.MetricNameLabel || scheme.IsValidMetricName(value)) &&
+		(longestName == 0 || len(name) <= longestName) && (longestValue == 0 || len(value) <= longestValue) &&
+		utf8.ValidString(value)
 }
 
 // report returns the finished labels of a report series such as up, empty when relabelling

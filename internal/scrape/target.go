@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -25,6 +26,8 @@ type target struct {
 	publicKey model.Labels
 	// common is publicKey and the external labels that it lacks.
 	common model.Labels
+	// plain says that the public labels are valid and within the limits for series.
+	plain bool
 	// key is a hash of publicKey that stays the same when the program is started again.
 	key uint64
 
@@ -71,7 +74,11 @@ func newTarget(lb *labels.Builder, cfg *JobConfig, discovered labels.Labels) (*t
 		lb.Set(prommodel.InstanceLabel, address)
 	}
 	t := &target{interval: interval, timeout: timeout}
-	return t, t.setLabels(lb.Labels(), cfg.Params)
+	if err := t.setLabels(lb.Labels(), cfg.Params); err != nil {
+		return nil, err
+	}
+	t.plain = !slices.ContainsFunc(t.public, func(l labels.Label) bool { return !isPlain(l.Name, l.Value, cfg) })
+	return t, nil
 }
 
 // populate gives lb the discovered labels and those of the job that discovery left open.
