@@ -2,39 +2,20 @@ package httpclient
 
 import (
 	"net"
+	"sync"
 )
 
-const (
-	// aheadSize is how much is read from a connection at once.
-	aheadSize = 32 << 10
-	// aheadKept is how many buffers are kept for the next long answer.
-	aheadKept = 8
-)
+// aheadSize is how much is read from a connection at once, in bytes.
+const aheadSize = 32 << 10
 
 // readAhead lends buffers to the connections of a client that are in the middle of a long
 // answer. Targets answer in chunks of 2 or 4 KiB, and net/http asks for the head and the rest
 // of each, a system call or two a chunk; a larger buffer in each connection would be idle for
 // nearly all of the time.
-type readAhead struct {
-	free chan []byte
-}
+type readAhead struct{ free sync.Pool } // of *[aheadSize]byte
 
-func newReadAhead() *readAhead { return &readAhead{free: make(chan []byte, aheadKept)} }
-
-func (a *readAhead) lend() []byte {
-	select {
-	case b := <-a.free:
-		return b
-	default:
-		return make([]byte, aheadSize)
-	}
-}
-
-func (a *readAhead) giveBack(b []byte) {
-	select {
-	case a.free <- b:
-	default:
-	}
+func newReadAhead() *readAhead {
+	return &readAhead{sync.Pool{New: func() any { return new([aheadSize]byte) }}}
 }
 
 // aheadConn is a connection that reads large pieces when a lot comes, and holds no memory
@@ -43,9 +24,9 @@ func (a *readAhead) giveBack(b []byte) {
 type aheadConn struct {
 	net.Conn
 	from *readAhead
-	buf  []byte // Lent, nil while there is no rest.
-	rest []byte // Read, but not asked for yet.
-	more bool   // The last read has got as much as it asked for.
+	buf  *[aheadSize]byte // Lent, nil while there is no rest.
+	rest []byte           // Read, but not asked for yet.
+	more bool             // The last read has got as much as it asked for.
 }
 
 // Read implements net.Conn.
@@ -58,23 +39,21 @@ func (c *aheadConn) Read(p []byte) (int, error) {
 		c.more = n == len(p) && n > 0
 		return n, err
 	}
-	c.buf = c.from.lend()
-	n, err := c.Conn.Read(c.buf)
+	c.buf, _ = c.from.free.Get().(*[aheadSize]byte)
+	n, err := c.Conn.Read(c.buf[:])
 	c.more = n == len(c.buf)
 	c.rest = c.buf[:n]
-	if n == 0 {
-		c.from.giveBack(c.buf)
-		c.buf, c.rest = nil, nil
-		return 0, err
+	if n = c.take(p); n > 0 {
+		err = nil // It comes again with the next read.
 	}
-	return c.take(p), nil // An error comes again with the next read.
+	return n, err
 }
 
 // take hands out of the rest and gives the buffer back when it is used up.
 func (c *aheadConn) take(p []byte) int {
 	n := copy(p, c.rest)
 	if c.rest = c.rest[n:]; len(c.rest) == 0 {
-		c.from.giveBack(c.buf)
+		c.from.free.Put(c.buf)
 		c.buf, c.rest = nil, nil
 	}
 	return n
