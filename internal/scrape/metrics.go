@@ -113,7 +113,7 @@ func newCollector(m *Manager) *collector {
 			"Targets by state: up, down and unknown are scraped, dropped and invalid are not.", []string{"job", "state"}, nil),
 		series: prometheus.NewDesc("ingot_scrape_series",
 			"Series of the last scrapes of all targets that end with a stale marker.", []string{"job"}, nil),
-		memory: prometheus.NewDesc("ingot_scrape_series_bytes",
+		memory: prometheus.NewDesc("ingot_scrape_table_bytes",
 			"Memory that the series of all targets take.", []string{"job"}, nil),
 		failing: prometheus.NewDesc("ingot_scrape_discovery_failing",
 			"Sources of targets whose list may be out of date.", []string{"job"}, nil),

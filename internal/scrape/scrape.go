@@ -79,7 +79,7 @@ func New(cfg Config, log *slog.Logger, reg prometheus.Registerer, sink Sink, o O
 	m.shared.pools = m.pools
 	reg.MustRegister(newCollector(m))
 	promauto.With(reg).NewCounterFunc(prometheus.CounterOpts{
-		Name: "ingot_scrape_series_mismatches_total",
+		Name: "ingot_scrape_table_mismatches_total",
 		Help: "Series that the audit found to be taken for other ones, which must not happen.",
 	}, func() float64 { return float64(m.shared.series.Mismatches()) })
 	return m

@@ -16,33 +16,58 @@ import (
 	"github.com/ingot-telemetry/ingot/internal/model"
 )
 
+// sample is one sample as the ledger keeps it.
+type sample struct {
+	Labels model.Labels
+	T      int64
+	V      float64
+}
+
 // ledger is a sink that keeps everything, and refuses what a receiver without an
 // out-of-order window would refuse.
 type ledger struct {
 	mu      sync.Mutex
-	batches [][]model.Sample
+	batches [][]sample
 	newest  map[model.Labels]int64
 	wrong   []string
 }
 
-func (l *ledger) Push(b *model.Batch) error {
+// Appender implements scrape.Sink.
+func (l *ledger) Appender(uint64) model.Appender { return &scraped{to: l} }
+
+// scraped is what one scrape of ours yields.
+type scraped struct {
+	to  *ledger
+	all []sample
+}
+
+func (x *scraped) Append(b *model.Batch) {
+	for _, s := range b.Samples {
+		x.all = append(x.all, sample{model.Labels(b.At(s.Labels)), s.T, s.V})
+	}
+}
+
+func (x *scraped) Commit() error { x.to.keep(x.all); return nil }
+func (x *scraped) Rollback()     {}
+
+// keep takes one batch.
+func (l *ledger) keep(batch []sample) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.newest == nil {
 		l.newest = make(map[model.Labels]int64)
 	}
-	for _, s := range b.Samples {
+	for _, s := range batch {
 		if last, ok := l.newest[s.Labels]; ok && s.T <= last {
 			l.wrong = append(l.wrong, fmt.Sprintf("%s at %d after %d", s.Labels, s.T, last))
 		}
 		l.newest[s.Labels] = s.T
 	}
-	l.batches = append(l.batches, slices.Clone(b.Samples))
-	return nil
+	l.batches = append(l.batches, batch)
 }
 
 // take returns the batches since the last call.
-func (l *ledger) take() [][]model.Sample {
+func (l *ledger) take() [][]sample {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	all := l.batches
@@ -62,7 +87,7 @@ func (l *ledger) checkOrder(t *testing.T) {
 
 // brief writes a batch as a sorted list of name{labels but job and instance} value, with
 // scrape_duration_seconds left out and times left out.
-func brief(batch []model.Sample) string {
+func brief(batch []sample) string {
 	var all []string
 	for _, s := range batch {
 		name := s.Labels.Get("__name__")

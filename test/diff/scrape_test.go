@@ -41,14 +41,14 @@ import (
 type memory struct {
 	mu     sync.Mutex
 	refs   map[string]storage.SeriesRef
-	newest map[storage.SeriesRef]model.Sample
+	newest map[storage.SeriesRef]sample
 	out    ledger
 }
 
 type transaction struct {
 	m       *memory
 	refs    []storage.SeriesRef
-	pending []model.Sample
+	pending []sample
 }
 
 func (m *memory) AppenderV2(context.Context) storage.AppenderV2 { return &transaction{m: m} }
@@ -75,22 +75,23 @@ func (x *transaction) Append(_ storage.SeriesRef, ls labels.Labels, _, at int64,
 	var wire []byte
 	ls.Range(func(l labels.Label) { wire = model.AppendLabel(wire, l.Name, l.Value) })
 	x.refs = append(x.refs, ref)
-	x.pending = append(x.pending, model.Sample{Labels: model.Labels(wire), T: at, V: v})
+	x.pending = append(x.pending, sample{Labels: model.Labels(wire), T: at, V: v})
 	return ref, nil
 }
 
 func (x *transaction) Commit() error {
 	x.m.mu.Lock()
-	var taken model.Batch
+	var taken []sample
 	for i, s := range x.pending {
 		if last, ok := x.m.newest[x.refs[i]]; ok && s.T <= last.T {
 			continue
 		}
 		x.m.newest[x.refs[i]] = s
-		taken.Samples = append(taken.Samples, s)
+		taken = append(taken, s)
 	}
 	x.m.mu.Unlock()
-	return x.m.out.Push(&taken)
+	x.m.out.keep(taken)
+	return nil
 }
 
 func (x *transaction) Rollback() error { return nil }
@@ -104,7 +105,7 @@ type scenario struct {
 }
 
 // timed writes batches like brief, each behind its time since the first one.
-func timed(batches [][]model.Sample) (all []string) {
+func timed(batches [][]sample) (all []string) {
 	var first int64
 	for _, b := range batches {
 		if len(b) == 0 {
@@ -161,7 +162,7 @@ func start(t *testing.T, job string, source discovery.Source, client http.RoundT
 	if err := cfg.Validate(scrape.DefaultConfig()); err != nil {
 		t.Fatal(err)
 	}
-	m = scrape.New(scrape.DefaultConfig(), slog.New(slog.DiscardHandler), prometheus.NewRegistry(), sink, "test",
+	m = scrape.New(scrape.DefaultConfig(), slog.New(slog.DiscardHandler), prometheus.NewRegistry(), sink, scrape.Options{Version: "test"},
 		[]scrape.Job{{Config: cfg, Sources: []discovery.Source{source}, Client: &http.Client{Transport: client}}})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
@@ -205,7 +206,7 @@ func (s scenario) prometheus(t *testing.T) (got []string) {
 			_, _ = io.Copy(w, resp.Body)
 		})}
 		go func() { _ = server.Serve(network) }()
-		m := &memory{refs: map[string]storage.SeriesRef{}, newest: map[storage.SeriesRef]model.Sample{}}
+		m := &memory{refs: map[string]storage.SeriesRef{}, newest: map[storage.SeriesRef]sample{}}
 		manager, err := promscrape.NewManager(&promscrape.Options{
 			DiscoveryReloadInterval: prommodel.Duration(100 * time.Millisecond),
 			HTTPClientOptions:       []promconfig.HTTPClientOption{promconfig.WithDialContextFunc(network.dial)},
