@@ -81,3 +81,46 @@ func BenchmarkOpen(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkThroughput measures blocks of 64 shards that are put as fast as the queue takes
+// them, on the way through memory and through the disk, with a round trip of a millisecond.
+func BenchmarkThroughput(b *testing.B) {
+	for _, mode := range []string{"memory", Always} {
+		b.Run(mode, func(b *testing.B) {
+			dir, cfg := "", DefaultConfig()
+			if mode != "memory" {
+				dir, cfg.Durability = b.TempDir(), mode
+			}
+			q := New(cfg, dir, slog.New(slog.DiscardHandler), NewMetrics(prometheus.NewRegistry()), Endpoint{Name: "bench", URL: "http://bench/", Client: &http.Client{Transport: faraway{}}})
+			ctx, cancel := context.WithCancel(context.Background())
+			done := make(chan error)
+			go func() { done <- q.Run(ctx) }()
+			body := bytes.Repeat([]byte{0xa5}, 88_000)
+			shard := uint32(0)
+			b.ReportAllocs()
+			b.SetBytes(int64(len(body)))
+			for b.Loop() {
+				shard++
+				if err := q.Put(ctx, Block{Body: body, Items: 2000, Time: time.Now(), Shard: shard % 64}); err != nil {
+					b.Fatal(err)
+				}
+				for q.Status().Disk.Bytes > 64<<20 {
+					time.Sleep(time.Millisecond)
+				}
+			}
+			b.ReportMetric(float64(q.Status().Parallelism), "parallel")
+			cancel()
+			if err := <-done; err != nil {
+				b.Fatal(err)
+			}
+		})
+	}
+}
+
+// faraway accepts everything after a millisecond.
+type faraway struct{ nowhere }
+
+func (f faraway) RoundTrip(r *http.Request) (*http.Response, error) {
+	time.Sleep(time.Millisecond)
+	return f.nowhere.RoundTrip(r)
+}

@@ -61,6 +61,7 @@ func degradation(t *testing.T, away bool, setup, spoil, mend func(q *Queue)) {
 	}
 }
 
+// R32, R33
 func TestFullDiskIsBypassedAndHeals(t *testing.T) {
 	for _, away := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
@@ -83,6 +84,7 @@ func TestFullDiskIsBypassedAndHeals(t *testing.T) {
 	}
 }
 
+// R35
 func TestFailingSyncSealsTheSegmentAndHeals(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
@@ -125,6 +127,7 @@ func TestFailingSyncSealsTheSegmentAndHeals(t *testing.T) {
 	})
 }
 
+// R34
 func TestUnusableDirectoryIsBypassedAndHeals(t *testing.T) {
 	for _, away := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
@@ -272,6 +275,7 @@ func TestDirectoryThatOpensLateComesFirst(t *testing.T) {
 	})
 }
 
+// R43
 func TestMemoryIsBoundedWhileTheDiskFails(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
@@ -297,6 +301,7 @@ func TestMemoryIsBoundedWhileTheDiskFails(t *testing.T) {
 	})
 }
 
+// R43
 func TestHangingDiskDoesNotHoldUpThePut(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
@@ -377,6 +382,7 @@ func TestStopWithAHangingDiskTakesLessThanFiveSeconds(t *testing.T) {
 	})
 }
 
+// R32, R33
 func TestTinyFileSystemFillsUpAndHeals(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("mounting a small file system needs root; TestFullDiskIsBypassedAndHeals has the same with injected errors")

@@ -45,6 +45,7 @@ func drain(t *testing.T, cfg Config, dir string) ([]int, Status) {
 	return b.accepted(), s
 }
 
+// R2
 func TestQueueKeepsOrderAcrossRestart(t *testing.T) {
 	dir := t.TempDir()
 	for i := range 4 {
@@ -72,6 +73,7 @@ func TestQueueKeepsOrderAcrossRestart(t *testing.T) {
 	}
 }
 
+// R11
 func TestRestartInTheMiddleOfDrainingRepeatsNothing(t *testing.T) {
 	dir := t.TempDir()
 	fill(t, testConfig(), dir, 0, 100, 2000)
@@ -100,6 +102,7 @@ func TestRestartInTheMiddleOfDrainingRepeatsNothing(t *testing.T) {
 	}
 }
 
+// R10
 func TestLiveBlocksComeAfterTheBacklog(t *testing.T) {
 	dir := t.TempDir()
 	fill(t, testConfig(), dir, 0, 50, 2000)
@@ -127,6 +130,7 @@ func TestLiveBlocksComeAfterTheBacklog(t *testing.T) {
 	})
 }
 
+// R9
 func TestCapDropsTheOldestAndCountsThem(t *testing.T) {
 	dir := t.TempDir()
 	cfg := testConfig()
@@ -329,6 +333,7 @@ func TestAgeSparesYoungerSegmentsWhileABlockIsInFlight(t *testing.T) {
 	})
 }
 
+// R40
 func TestSecondProcessGetsAClearError(t *testing.T) {
 	dir := t.TempDir()
 	first := start(t, newQueue(t, testConfig(), dir, &backend{}))
@@ -346,6 +351,7 @@ func TestSecondProcessGetsAClearError(t *testing.T) {
 	third.shutdown()
 }
 
+// R38, R41
 func TestForeignDamagedAndNewerFilesAreSkipped(t *testing.T) {
 	dir := t.TempDir()
 	fill(t, testConfig(), dir, 0, 10, 1000)
@@ -396,6 +402,7 @@ func TestForeignDamagedAndNewerFilesAreSkipped(t *testing.T) {
 	}
 }
 
+// R38
 func TestMissingSegmentAndGapDoNotBlock(t *testing.T) {
 	dir := t.TempDir()
 	for i := range 3 {
@@ -411,6 +418,7 @@ func TestMissingSegmentAndGapDoNotBlock(t *testing.T) {
 	}
 }
 
+// R39
 func TestLostCursorRepeatsButLosesNothing(t *testing.T) {
 	dir := t.TempDir()
 	fill(t, testConfig(), dir, 0, 20, 1000)
@@ -446,6 +454,7 @@ func TestLostCursorRepeatsButLosesNothing(t *testing.T) {
 	}
 }
 
+// R37
 func TestDamageOnDiskLosesOnlyWhatItHits(t *testing.T) {
 	for name, offset := range map[string]int64{"header": 5, "body": recordHeaderSize + 9} {
 		t.Run(name, func(t *testing.T) {

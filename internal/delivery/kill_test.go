@@ -77,6 +77,7 @@ func (r *receiver) all() []int {
 	return append([]int(nil), r.ids...)
 }
 
+// R3, R4
 func TestKilledProcessLosesNothingThatIsOnDisk(t *testing.T) {
 	for _, mode := range []string{Always, Behind} {
 		for _, away := range []bool{true, false} {

@@ -17,6 +17,7 @@ import (
 	"time"
 )
 
+// R12, R15, R17, R18, R21, R22
 func TestVerdictKeepsDataThatIsNotAtFault(t *testing.T) {
 	f := func(want verdict, codes ...int) {
 		t.Helper()
@@ -73,6 +74,7 @@ func TestStateIsRefusingUntilABlockIsAccepted(t *testing.T) {
 	})
 }
 
+// R13
 func TestRetryAfterTakesSecondsAndDates(t *testing.T) {
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	f := func(header string, want time.Duration) {
@@ -110,9 +112,15 @@ func TestPauseStaysInItsBounds(t *testing.T) {
 		if got := pause(retryLater, 3, 10*time.Second, jitter); got < 10*time.Second || got > 11*time.Second {
 			t.Fatalf("pause asked for = %s, want 10 to 11 s", got)
 		}
+		for _, asked := range []time.Duration{290 * time.Second, maxRetryAfter} {
+			if got := pause(retryLater, 3, asked, jitter); got < asked || got > maxRetryAfter {
+				t.Fatalf("pause asked for %s = %s, want that and at most five minutes", asked, got)
+			}
+		}
 	}
 }
 
+// R24
 func TestErrorsSayWhatIsWrongButNotTheURL(t *testing.T) {
 	hang := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
@@ -151,6 +159,7 @@ func TestErrorsSayWhatIsWrongButNotTheURL(t *testing.T) {
 	f(cut.URL, plain(), "connection cut before the answer: ")
 }
 
+// R18
 func TestRedirectsAreNotFollowed(t *testing.T) {
 	var hits int
 	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { hits++ }))
@@ -164,6 +173,7 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 	}
 }
 
+// R22, R26
 func TestEndlessAnswerIsReadToOneKiB(t *testing.T) {
 	endless := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
