@@ -70,7 +70,7 @@ func (l metricsLoad) describe(outage time.Duration) string {
 
 // wireFormat tells the loads apart whose requests differ in kind.
 func (l metricsLoad) wireFormat() string {
-	return fmt.Sprint(l.second, l.zstd, l.Protobuf, l.Rules != exporter.Rules{})
+	return fmt.Sprint(l.second, l.zstd, l.Protobuf)
 }
 
 // times returns how long one round lasts before its window, and the window.
