@@ -156,7 +156,7 @@ func (t *Table) Bytes() int {
 }
 
 const (
-	tableBytes    = 704
+	tableBytes    = 640
 	rowBytes      = 12
 	mapEntryBytes = 24
 )

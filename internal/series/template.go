@@ -258,7 +258,7 @@ func putRaw(d []byte, w int, raw []byte, name int) int {
 	value := len(raw) - name - 2
 	size := len(raw) + 2
 	if size >= 128 {
-		return putLabel(d, w, string(raw[:name]), raw[name+2:])
+		return putLabel(d, w, raw[:name], raw[name+2:])
 	}
 	d = d[w : w+size+2]
 	copy(d[4:], raw)
@@ -267,9 +267,27 @@ func putRaw(d []byte, w int, raw []byte, name int) int {
 	return w + size + 2
 }
 
-// putLabel writes a label in wire form.
-func putLabel(d []byte, w int, name string, value []byte) int {
-	return len(model.AppendLabel(d[:w], name, value))
+// putLabel writes a label in wire form, of a name and a value below 64 KiB.
+func putLabel[N string | []byte](d []byte, w int, name N, value []byte) int {
+	n, v := model.UvarintLen(uint64(len(name))), model.UvarintLen(uint64(len(value)))
+	d[w] = 0x0a
+	w = putUvarint(d, w+1, 2+n+len(name)+v+len(value))
+	d[w] = 0x0a
+	w = putUvarint(d, w+1, len(name))
+	w += copy(d[w:], name)
+	d[w] = 0x12
+	w = putUvarint(d, w+1, len(value))
+	return w + copy(d[w:], value)
+}
+
+func putUvarint(d []byte, w, v int) int {
+	for v >= 0x80 {
+		d[w] = byte(v) | 0x80
+		v >>= 7
+		w++
+	}
+	d[w] = byte(v)
+	return w + 1
 }
 
 // targetLabels is the labels of the target.
