@@ -3,9 +3,11 @@ package app
 import (
 	"fmt"
 	"net/http"
+	"time"
 
 	"github.com/ingot-telemetry/ingot/internal/clustermetrics"
 	"github.com/ingot-telemetry/ingot/internal/discovery"
+	"github.com/ingot-telemetry/ingot/internal/httpclient"
 	"github.com/ingot-telemetry/ingot/internal/scrape"
 )
 
@@ -36,7 +38,8 @@ func (p *program) jobs() ([]scrape.Job, error) {
 }
 
 func (p *program) scrapeClient(c scrape.JobConfig) (*http.Client, error) {
-	return p.client(c.HTTPClientConfig, "job "+c.JobName)
+	interval := time.Duration(c.WithDefaults(p.Config.Scrape).ScrapeInterval)
+	return httpclient.NewScraper(c.HTTPClientConfig, p.Config.TLS, "job "+c.JobName, interval)
 }
 
 // discoverySources returns one source for each discovery block of a job.

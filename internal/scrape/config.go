@@ -240,12 +240,13 @@ func (c *JobConfig) UnmarshalYAML(unmarshal func(any) error) error {
 			}
 		}
 	}
-	if len(ps) > 0 {
-		return ps.Err()
-	}
 	*c = DefaultJobConfig()
 	type plain JobConfig
-	return unmarshal((*plain)(c))
+	err := unmarshal((*plain)(c))
+	if len(ps) > 0 {
+		return ps.Err() // In place of the problem that the key is unknown.
+	}
+	return err
 }
 
 // ignored is a value that is not looked at.
