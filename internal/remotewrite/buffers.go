@@ -37,6 +37,16 @@ func (p *pool) put(b []byte) {
 	}
 }
 
+// room returns raw with room for n more bytes. It doubles up to what a piece can have, since
+// append would go beyond that by a quarter.
+func room(raw []byte, n int) []byte {
+	if cap(raw)-len(raw) >= n {
+		return raw
+	}
+	size := max(min(2*cap(raw), pieceBytes+pieceSlack), len(raw)+n)
+	return append(make([]byte, 0, size), raw...)
+}
+
 // chunkSize is the unit in which compressed data is held.
 const chunkSize = 32 << 10
 
@@ -49,7 +59,7 @@ type buffers struct {
 
 func newBuffers() *buffers {
 	return &buffers{
-		raw:     pool{size: firstPiece, limit: 2 * pieceBytes, keep: 8},
+		raw:     pool{size: firstPiece, limit: pieceBytes + pieceSlack, keep: 8},
 		scratch: pool{size: maxPieceEncoded, limit: maxPieceEncoded, keep: 2},
 		chunks:  pool{size: chunkSize, limit: chunkSize, keep: 32},
 	}

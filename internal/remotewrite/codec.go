@@ -14,7 +14,6 @@ import (
 // rare: a request that is too large, or in a format that the endpoint does not take.
 type Codec struct {
 	auto   bool
-	format byte // of 1.0
 	v1, v2 http.Header
 	v1Zstd http.Header
 }

@@ -151,13 +151,16 @@ func TestHeadersAreWhatTheProtocolsAskFor(t *testing.T) {
 
 // FuzzCodec gives the codec bodies that nobody wrote: it may refuse them and must not fail.
 func FuzzCodec(f *testing.F) {
-	for _, format := range []byte{Format1, Format2, Format1Zstd} {
-		b, _ := request(f, format, 6, 3)
-		f.Add(format, unpack(f, format, b.Body))
+	for _, format := range []byte{Format1, Format2} {
+		b, _ := request(f, format, 2, 3)
+		f.Add(format == Format2, unpack(f, format, b.Body))
 	}
-	f.Add(Format2, []byte("\x22\x00\x22\x01a\x2a\x04\x0a\x02\x01\x01\x2a\x04\x0a\x02\x01\x05"))
-	f.Fuzz(func(t *testing.T, format byte, raw []byte) {
-		format = 1 + format%3
+	f.Add(true, []byte("\x22\x00\x22\x01a\x2a\x04\x0a\x02\x01\x01\x2a\x04\x0a\x02\x01\x05"))
+	f.Fuzz(func(t *testing.T, modern bool, raw []byte) {
+		format := Format1
+		if modern {
+			format = Format2
+		}
 		body, err := encodeBody(format, raw)
 		if err != nil {
 			t.Fatal(err)

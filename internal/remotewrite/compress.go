@@ -20,6 +20,8 @@ const (
 	pieceSlack = pieceBytes / 8
 	// firstPiece is the size of a new buffer for a piece, which grows as it has to.
 	firstPiece = 64 << 10
+	// firstRoom is what a sample takes beside its labels, if it is not a large histogram.
+	firstRoom = 64
 	// maxPieceEncoded is the most that snappy makes of a piece, known from its format.
 	maxPieceEncoded = 32 + (pieceBytes + pieceSlack) + (pieceBytes+pieceSlack)/6
 	// maxSent ends a request that has this size after compression: many gateways refuse more
@@ -64,8 +66,12 @@ func encodeBody(format byte, raw []byte) ([]byte, error) {
 	return s2.EncodeSnappy(nil, raw), nil
 }
 
-// maxDecoded bounds what a body may decompress to. No request of ours comes near.
-const maxDecoded = 256 << 20
+const (
+	// maxDecoded bounds what a body may decompress to. No request of ours comes near.
+	maxDecoded = 256 << 20
+	// maxSnappyRatio is more than snappy can reach: 64 bytes by a copy of three.
+	maxSnappyRatio = 22
+)
 
 // decodeBody decompresses a request.
 func decodeBody(format byte, body []byte) ([]byte, error) {
@@ -82,7 +88,7 @@ func decodeBody(format byte, body []byte) ([]byte, error) {
 		return raw, nil
 	}
 	n, err := s2.DecodedLen(body)
-	if err != nil || n > maxDecoded {
+	if err != nil || n > maxDecoded || n > maxSnappyRatio*len(body) {
 		return nil, fmt.Errorf("snappy: a content of %d bytes is announced: %w", n, s2.ErrCorrupt)
 	}
 	raw, err := s2.Decode(nil, body)

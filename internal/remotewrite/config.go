@@ -90,14 +90,18 @@ func DefaultEndpointConfig() EndpointConfig {
 	}
 }
 
-// reservedHeaders are those that the protocol and the HTTP client set, as in Prometheus.
+// reserved tells whether the protocol or the HTTP client sets a header, much as in Prometheus.
 // Authentication has keys of its own, which read secrets from files.
-var reservedHeaders = map[string]bool{
-	"Authorization": true, "Host": true, "Content-Encoding": true, "Content-Length": true, "Content-Type": true,
-	"User-Agent": true, "Connection": true, "Keep-Alive": true, "Proxy-Authenticate": true, "Proxy-Authorization": true,
-	"Www-Authenticate": true, "Accept-Encoding": true, "Transfer-Encoding": true, "Retry-Attempt": true,
-	"X-Prometheus-Remote-Write-Version": true, "X-Prometheus-Remote-Read-Version": true, "X-Victoriametrics-Remote-Write-Version": true,
-	"X-Amz-Date": true, "X-Amz-Security-Token": true, "X-Amz-Content-Sha256": true,
+func reserved(name string) bool {
+	switch http.CanonicalHeaderKey(name) {
+	case "Authorization", "Host", "Content-Encoding", "Content-Length", "Content-Type", "User-Agent",
+		"Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization", "Www-Authenticate",
+		"Accept-Encoding", "Transfer-Encoding", "Retry-Attempt", "X-Prometheus-Remote-Write-Version",
+		"X-Prometheus-Remote-Read-Version", "X-Victoriametrics-Remote-Write-Version",
+		"X-Amz-Date", "X-Amz-Security-Token", "X-Amz-Content-Sha256":
+		return true
+	}
+	return false
 }
 
 // Validate returns every problem as [config.Problems].
@@ -134,7 +138,7 @@ func (c EndpointConfig) Validate() error {
 		ps.Merge(at, rule.Validate(prommodel.UTF8Validation))
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Headers)) {
-		if reservedHeaders[http.CanonicalHeaderKey(name)] {
+		if reserved(name) {
 			ps.Add("headers."+name, "is set by the program itself, remove it; authentication has keys of its own")
 		}
 	}

@@ -134,13 +134,13 @@ func (r *request2) appendAs1(dst, series []byte) (out []byte, sendable bool, err
 	var message []byte
 	err = fields(series, func(f field) error {
 		message = message[:0]
-		var err error
+		var failed error
 		switch f.number<<3 | int(f.wire) {
 		case tagRefs:
-			dst, err = r.appendLabels1(dst, f.value)
-			return err
+			dst, failed = r.appendLabels1(dst, f.value)
+			return failed
 		case tagSamples:
-			err = fields(f.value, func(f field) error {
+			failed = fields(f.value, func(f field) error {
 				if f.number != tagStart>>3 {
 					message = append(message, f.whole...)
 				}
@@ -148,7 +148,7 @@ func (r *request2) appendAs1(dst, series []byte) (out []byte, sendable bool, err
 			})
 			dst = append(dst, tagSamples)
 		case tagHist2:
-			err = fields(f.value, func(f field) error {
+			failed = fields(f.value, func(f field) error {
 				if f.number == customValues || f.number == schemaField && f.varint == customSchema {
 					sendable = false
 				}
@@ -159,11 +159,10 @@ func (r *request2) appendAs1(dst, series []byte) (out []byte, sendable bool, err
 			})
 			dst = append(dst, tagHist1)
 		case tagExemplars2:
-			err = fields(f.value, func(f field) error {
+			failed = fields(f.value, func(f field) error {
 				if f.number<<3|int(f.wire) == tagRefs {
-					var err error
-					message, err = r.appendLabels1(message, f.value)
-					return err
+					message, failed = r.appendLabels1(message, f.value)
+					return failed
 				}
 				message = append(message, f.whole...)
 				return nil
@@ -174,7 +173,7 @@ func (r *request2) appendAs1(dst, series []byte) (out []byte, sendable bool, err
 		}
 		dst = binary.AppendUvarint(dst, uint64(len(message)))
 		dst = append(dst, message...)
-		return err
+		return failed
 	})
 	return dst, sendable, err
 }

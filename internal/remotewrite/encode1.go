@@ -62,7 +62,7 @@ func appendSeries1(dst []byte, it *item) []byte {
 		n := exemplarSize1(&it.exemplars[i])
 		size += 1 + model.UvarintLen(uint64(n)) + n
 	}
-	dst = slices.Grow(dst, size+1+binary.MaxVarintLen32)
+	dst = slices.Grow(dst, size+1+model.UvarintLen(uint64(size)))
 	dst = append(dst, tagSeries1)
 	dst = binary.AppendUvarint(dst, uint64(size))
 	dst = append(dst, it.labels...)

@@ -52,7 +52,7 @@ func (q *queue) Put(_ context.Context, b delivery.Block) error {
 	return nil
 }
 
-func (q *queue) Refused(format byte) bool { return false }
+func (q *queue) Refused(byte) bool { return false }
 
 func (q *queue) sizes() []int {
 	q.mu.Lock()

@@ -60,7 +60,7 @@ func (h *shard) commit1(p *part) error {
 	if len(p.pieces) > 0 {
 		h.compress()
 	}
-	from := cursor{chain: &p.staged1.elements}
+	from := cursor{chain: &p.elements}
 	for _, c := range p.pieces {
 		if !h.fits(c.raw, c.samples) {
 			errs = append(errs, h.end())
@@ -69,7 +69,7 @@ func (h *shard) commit1(p *part) error {
 		h.size += c.raw
 		errs = append(errs, h.added(c.samples))
 	}
-	n := p.staged1.samples
+	n := p.samples
 	if n == 0 {
 		return errors.Join(errs...)
 	}
@@ -82,7 +82,7 @@ func (h *shard) commit1(p *part) error {
 	if len(h.raw) == 0 {
 		h.raw, p.raw = p.raw, h.raw
 	} else {
-		h.raw = append(h.raw, p.raw...)
+		h.raw = append(room(h.raw, len(p.raw)), p.raw...)
 	}
 	h.inRaw += n
 	return errors.Join(append(errs, h.added(n))...)

@@ -148,7 +148,7 @@ func (g *staged1) append1(s *stream, it *item) {
 		g.raw = s.buf.raw.get()
 	}
 	before := len(g.raw)
-	g.raw = appendSeries1(g.raw, it)
+	g.raw = appendSeries1(room(g.raw, len(it.labels)+firstRoom), it)
 	if len(g.raw) > s.pieceLimit && g.samples > 0 {
 		// It is so large that it gets a piece of its own.
 		g.compress(s.buf, before)
