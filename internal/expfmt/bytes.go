@@ -54,14 +54,18 @@ func (p *Parser) skipName() bool {
 	if p.i >= len(p.b) || !isNameStart(p.b[p.i]) {
 		return false
 	}
-	for p.i++; p.i < len(p.b) && isNamePart(p.b[p.i]); p.i++ {
+	p.i++
+	for p.i < len(p.b) && isNamePart(p.b[p.i]) {
+		p.i++
 	}
 	return true
 }
 
 // skipLabelName reads a label name whose first byte has been looked at.
 func (p *Parser) skipLabelName() {
-	for p.i++; p.i < len(p.b) && isNamePart(p.b[p.i]) && p.b[p.i] != ':'; p.i++ {
+	p.i++
+	for p.i < len(p.b) && isNamePart(p.b[p.i]) && p.b[p.i] != ':' {
+		p.i++
 	}
 }
 

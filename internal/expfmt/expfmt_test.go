@@ -245,3 +245,33 @@ func TestBrokenProtobufIsAnError(t *testing.T) {
 		}
 	}
 }
+
+// Prometheus' parsers would end the process on more of these.
+func TestEndlessNothingIsRefusedWhereItIsRecursedInto(t *testing.T) {
+	family := "\x05\x0a\x01a\x18\x01"                                  // A gauge a without a metric.
+	metric := "\x12\x0a\x01a\x18\x01\x22\x0b\x12\x09\x09" + "12345678" // And one with.
+	metric = string(rune(len(metric)-1)) + metric[1:]
+	created := Options{ConvertClassic: true, Created: true}
+	for _, c := range []struct {
+		name string
+		f    Format
+		o    Options
+		in   string
+		end  string
+	}{
+		{"families", Proto, Options{}, strings.Repeat("\x00", maxEmpty+1), "more than 16384 metric families without metrics follow each other"},
+		{"named families", Proto, Options{}, strings.Repeat(family, maxEmpty+1), "more than 16384 metric families without metrics follow each other"},
+		{"few families", Proto, Options{}, strings.Repeat(family, maxEmpty) + metric + strings.Repeat(family, maxEmpty), "end"},
+		{"lines", Text004, created, strings.Repeat("\n \t\n", maxEmpty), "more than 16384 empty lines follow each other, so histograms cannot be converted"},
+		{"few lines", Text004, created, strings.Repeat("\n", maxEmpty) + "a 1\n" + strings.Repeat("\n", maxEmpty), "end"},
+		{"lines that are only read", Text004, Options{}, strings.Repeat("\n", 1<<20), "end"},
+		{"created", OpenMetrics100, created, "# TYPE a counter\n" + strings.Repeat("a_created 1\n", maxCreated+1) + "# EOF\n", "more than 65536 _created lines follow each other, so histograms cannot be converted"},
+		{"few created", OpenMetrics100, created, "# TYPE a counter\n" + strings.Repeat("a_created 1\n", maxCreated) + "# EOF\n", "end"},
+		{"created that are only read", OpenMetrics100, Options{Created: true}, "# TYPE a counter\n" + strings.Repeat("a_created 1\n", 1<<18) + "# EOF\n", "end"},
+	} {
+		all, _ := readPieces(c.f, c.o, []byte(c.in), nil, func() int { return len(c.in) })
+		if got := all[len(all)-1]; got != c.end {
+			t.Errorf("%s: got %q, want %q", c.name, got, c.end)
+		}
+	}
+}

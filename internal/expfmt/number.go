@@ -101,8 +101,8 @@ func exactDecimal(b []byte) (v float64, n int, ok bool) {
 		return 0, 0, false
 	}
 	if i < len(b) && b[i]|0x20 == 'e' {
-		e, used, ok := smallExponent(b[i+1:])
-		if !ok {
+		e, used, small := smallExponent(b[i+1:])
+		if !small {
 			return 0, 0, false
 		}
 		exponent += e

@@ -132,7 +132,8 @@ func (p *Parser) strictMetadata(keyword string) (Kind, error) {
 		}
 	case "UNIT":
 		kind = KindUnit
-		if p.unit = text; len(text) > 0 && !(bytes.HasSuffix(p.name, text) && bytes.HasSuffix(p.name[:len(p.name)-len(text)], []byte("_"))) {
+		base, ok := bytes.CutSuffix(p.name, text)
+		if p.unit = text; len(text) > 0 && (!ok || !bytes.HasSuffix(base, []byte("_"))) {
 			return KindNone, p.fail(p.i, "the name %q does not end with its unit %q", p.name, text)
 		}
 	}
@@ -169,7 +170,8 @@ func (p *Parser) lexStrictLabels(parts []int, exemplar bool) ([]int, error) {
 			p.i++
 			return parts, nil
 		}
-		from, to := p.i, 0
+		var to int
+		from := p.i
 		switch {
 		case c == '"':
 			if err := p.skipString(inName); err != nil {

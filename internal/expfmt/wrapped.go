@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"io"
+	"slices"
 	"strings"
 
 	commonmodel "github.com/prometheus/common/model"
@@ -40,13 +41,16 @@ func (w *wrapped) unread() int {
 func (p *Parser) readWrapped(h Hint) (kind Kind, err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			kind, err = KindNone, fmt.Errorf("Prometheus' parser cannot read the exposition: %v", r)
+			kind, err = KindNone, fmt.Errorf("reading the exposition panicked: %v", r)
 		}
 	}()
 	w := &p.wrapped
 	if w.parser == nil {
 		if !p.final {
 			return KindNone, ErrMore
+		}
+		if err := p.guard(); err != nil {
+			return KindNone, err
 		}
 		w.parser = p.newWrapped()
 	}
@@ -98,7 +102,7 @@ func (p *Parser) newWrapped() textparse.Parser {
 		}
 		return textparse.NewNHCBParser(textparse.NewOpenMetricsParser(b, st, opts...), st, o.KeepClassic)
 	default:
-		return textparse.NewNHCBParser(textparse.NewPromParser(b[:len(b):len(b)], st, false), st, o.KeepClassic)
+		return textparse.NewNHCBParser(textparse.NewPromParser(slices.Clip(b), st, false), st, o.KeepClassic)
 	}
 }
 
@@ -123,9 +127,9 @@ func (p *Parser) wrappedMetadata(entry textparse.Entry) Kind {
 
 func (w *wrapped) appendLabels(dst []model.Label) []model.Label {
 	from := len(dst)
-	dst = append(dst, model.Label{Name: labels.MetricName})
+	dst = append(dst, model.Label{Name: commonmodel.MetricNameLabel})
 	w.ls.Range(func(l labels.Label) {
-		if l.Name == labels.MetricName && dst[from].Value == "" {
+		if l.Name == commonmodel.MetricNameLabel && dst[from].Value == "" {
 			dst[from].Value = l.Value
 			return
 		}
@@ -148,7 +152,7 @@ func (w *wrapped) exemplar(e *Exemplar) bool {
 // package takes without a stop: name{a="b",c="d"}, or with the name inside the braces where
 // it needs quotes.
 func appendKey(dst []byte, ls labels.Labels) []byte {
-	name := ls.Get(labels.MetricName)
+	name := ls.Get(commonmodel.MetricNameLabel)
 	open := false
 	if isLegacyName(name) {
 		dst = append(dst, name...)
@@ -161,7 +165,7 @@ func appendKey(dst []byte, ls labels.Labels) []byte {
 		separator = ','
 	}
 	ls.Range(func(l labels.Label) {
-		if l.Name == labels.MetricName && l.Value == name {
+		if l.Name == commonmodel.MetricNameLabel && l.Value == name {
 			return
 		}
 		dst = append(dst, separator)
