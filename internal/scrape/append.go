@@ -1,6 +1,7 @@
 package scrape
 
 import (
+	"errors"
 	"io"
 	"math"
 	"time"
@@ -48,14 +49,8 @@ func (x *pass) parse(window []byte, final bool) (done bool, err error) {
 	p.Feed(window, final)
 	for {
 		kind, err := p.Next(table.Hint())
-		switch err { //nolint:errorlint // Next returns them bare, and this is the hot path.
-		case nil:
-		case io.EOF:
-			return true, nil
-		case expfmt.ErrMore:
-			return false, nil
-		default:
-			return false, &failure{reasonParse, err}
+		if err != nil {
+			return ended(err)
 		}
 		switch kind {
 		case expfmt.KindSample:
@@ -70,6 +65,17 @@ func (x *pass) parse(window []byte, final bool) (done bool, err error) {
 			return false, err
 		}
 	}
+}
+
+// ended returns what the end of parsing means.
+func ended(err error) (done bool, _ error) {
+	switch {
+	case errors.Is(err, io.EOF):
+		return true, nil
+	case errors.Is(err, expfmt.ErrMore):
+		return false, nil
+	}
+	return false, &failure{reasonParse, err}
 }
 
 // sample takes the present sample.

@@ -57,7 +57,7 @@ func (m *memory) RoundTrip(req *http.Request) (*http.Response, error) {
 	b := m.bodies[m.n%len(m.bodies)]
 	m.n++
 	m.reader.Reset(b)
-	return &http.Response{StatusCode: 200, Header: http.Header{"Content-Type": {"text/plain; version=0.0.4"}}, Body: m, ContentLength: int64(len(b)), Request: req}, nil
+	return &http.Response{StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {"text/plain; version=0.0.4"}}, Body: m, ContentLength: int64(len(b)), Request: req}, nil
 }
 
 func (m *memory) Read(p []byte) (int, error) { return m.reader.Read(p) }

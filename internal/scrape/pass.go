@@ -92,10 +92,10 @@ func (x *pass) run(ctx context.Context) (st state, ok bool) {
 // in that, such as a transport, is a failed scrape.
 func (x *pass) read(ctx context.Context) (err error) {
 	defer x.recovered(&err)
-	if err := x.l.refusal(); err != nil {
+	l := x.l
+	if err = l.refusal(); err != nil {
 		return err
 	}
-	l := x.l
 	if l.ask == nil {
 		if l.ask, err = l.pool.shared.fetcher.newRequest(l.target, l.pool.cfg); err != nil {
 			return err

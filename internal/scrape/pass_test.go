@@ -430,7 +430,7 @@ func TestMemoryOfATargetThatWaits(t *testing.T) {
 		}
 		time.Sleep(20*time.Second + 4*idleWorkers)
 		synctest.Wait()
-		r.ledger.newest = nil
+		r.newest = nil
 		r.take()
 		with := heap()
 		r.pools[0].mu.Lock()

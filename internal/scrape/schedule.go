@@ -115,7 +115,7 @@ func (s *scheduler) dispatch(ctx context.Context) time.Duration {
 	defer s.mu.Unlock()
 	now := time.Now()
 	for len(s.due) > 0 && !s.due[0].turn.due.After(now) {
-		l := heap.Pop(&s.due).(*loop) //nolint:errcheck,forcetypeassert // The heap holds nothing else.
+		l := heap.Pop(&s.due).(*loop)
 		if l.turn.stage == stageRetiring {
 			l.turn.stage = stageEnding
 		} else {
@@ -340,7 +340,7 @@ func (h dueHeap) Swap(i, j int) {
 
 // Push implements heap.Interface.
 func (h *dueHeap) Push(x any) {
-	l := x.(*loop) //nolint:errcheck,forcetypeassert // The heap holds nothing else.
+	l := x.(*loop)
 	l.turn.place = len(*h)
 	*h = append(*h, l)
 }

@@ -113,7 +113,7 @@ func (f transport) RoundTrip(req *http.Request) (*http.Response, error) { return
 
 // respond returns a response of 200 with the given type and body.
 func respond(req *http.Request, contentType string, body io.ReadCloser) *http.Response {
-	return &http.Response{StatusCode: 200, Status: "200 OK", Header: http.Header{"Content-Type": {contentType}}, Body: body, ContentLength: -1, Request: req}
+	return &http.Response{StatusCode: http.StatusOK, Status: "200 OK", Header: http.Header{"Content-Type": {contentType}}, Body: body, ContentLength: -1, Request: req}
 }
 
 func TestTargetsThatHangHoldNoPlaceForParsing(t *testing.T) {
@@ -161,7 +161,7 @@ func TestTargetThatGoesAndComesDuringItsScrapeContinues(t *testing.T) {
 		source := newList("a:1")
 		r := run(t, DefaultConfig(), jobOf(t, "{job_name: j, scrape_interval: 10s, scrape_timeout: 9s}", source, slow(8*time.Second, "m 1\n")))
 		first := untilScraped(t, r.ledger)
-		time.Sleep(first.Add(3 * time.Second).Sub(time.Now())) // The second scrape begins.
+		time.Sleep(time.Until(first.Add(3 * time.Second))) // The second scrape begins.
 		r.take()
 		source.set()
 		time.Sleep(1100 * time.Millisecond)
@@ -191,7 +191,7 @@ func TestTargetThatGoesDuringItsScrapeEndsTwoIntervalsLater(t *testing.T) {
 		r := run(t, DefaultConfig(), jobOf(t, "{job_name: j, scrape_interval: 10s, scrape_timeout: 9s}", source, slow(8*time.Second, "m 1\n")))
 		first := untilScraped(t, r.ledger) // 8s after the scrape began.
 		due := r.take()[0][0].T
-		time.Sleep(first.Add(3 * time.Second).Sub(time.Now()))
+		time.Sleep(time.Until(first.Add(3 * time.Second)))
 		source.set()
 		time.Sleep(40 * time.Second)
 		synctest.Wait()

@@ -102,9 +102,8 @@ func (m *labelMaker) plain(exposed []model.Label, t *target, cfg *JobConfig) (fi
 			wire = model.AppendLabel(wire, l.Name, l.Value)
 		}
 	}
-	for more {
-		wire = append(wire, raw...)
-		name, _, raw, rest, more = rest.Next()
+	if more {
+		wire = append(append(wire, raw...), rest...)
 	}
 	m.wire = wire
 	return model.Labels(wire), true
