@@ -165,8 +165,7 @@ func (t *Table) templateOf(key []byte, finished model.Labels, packed byte) (uint
 		m.labels = p.append(m.labels[:0], key, &t.target)
 		return string(m.labels) == string(finished)
 	}
-	name := string(key[:nameEnd(key)])
-	_, named := w.names[name]
+	_, named := w.names[string(key[:nameEnd(key)])]
 	if len(key) < longKey && (named || len(t.names) < noName) {
 		for i, number := range w.recent {
 			if int(number) >= len(t.templates) {
@@ -196,7 +195,7 @@ func (t *Table) templateOf(key []byte, finished model.Labels, packed byte) (uint
 // many.
 func (t *Table) numberOf(p template) (number uint16, ok bool) {
 	w := t.work
-	if number, ok := w.templates[string(p)]; ok {
+	if number, ok = w.templates[string(p)]; ok {
 		return number, true
 	}
 	if !p.isWhole() && len(t.templates) >= min(64+len(t.parts)/8, 1<<15) {

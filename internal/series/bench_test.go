@@ -104,7 +104,7 @@ func finish(key []byte, target []model.Label) model.Labels {
 }
 
 // scrape runs a page through a table and returns the bytes of labels.
-func scrape(s *Shared, t *Table, now int64, p *page, hashes []uint64, dst []byte) []byte {
+func scrape(t *Table, now int64, p *page, hashes []uint64, dst []byte) []byte {
 	t.Begin(now)
 	target := p.target.All()
 	for i, key := range p.keys {
@@ -164,7 +164,7 @@ func BenchmarkSteady(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				now += 10_000
-				dst = scrape(s, t, now, &p, hashes, dst)
+				dst = scrape(t, now, &p, hashes, dst)
 				t.Stale(false, func([]byte) {})
 				t.Commit()
 			}
@@ -181,7 +181,7 @@ func BenchmarkAppendLabels(b *testing.B) {
 			s := NewShared()
 			t := s.NewTable(p.target)
 			hashes := p.hashes(s)
-			dst := scrape(s, t, 1000, &p, hashes, make([]byte, 0, 200_000))
+			dst := scrape(t, 1000, &p, hashes, make([]byte, 0, 200_000))
 			t.Commit()
 			bytes := 0
 			b.ReportAllocs()
@@ -236,7 +236,7 @@ func BenchmarkChurn(b *testing.B) {
 			hashes := p.hashes(s)
 			rng := rand.New(rand.NewPCG(1, 2))
 			now, dst := int64(1000), make([]byte, 0, 200_000)
-			dst = scrape(s, t, now, &p, hashes, dst)
+			dst = scrape(t, now, &p, hashes, dst)
 			t.Commit()
 			runs := max(1, len(p.keys)/50/20)
 			for b.Loop() {
@@ -254,7 +254,7 @@ func BenchmarkChurn(b *testing.B) {
 				}
 				b.StartTimer()
 				now += 10_000
-				dst = scrape(s, t, now, &p, hashes, dst)
+				dst = scrape(t, now, &p, hashes, dst)
 				t.Stale(false, func([]byte) {})
 				t.Commit()
 			}
@@ -281,7 +281,7 @@ func BenchmarkShuffled(b *testing.B) {
 				})
 				b.StartTimer()
 				now += 10_000
-				dst = scrape(s, t, now, &p, hashes, dst)
+				dst = scrape(t, now, &p, hashes, dst)
 				t.Stale(false, func([]byte) {})
 				t.Commit()
 			}
@@ -302,7 +302,7 @@ func BenchmarkFailed(b *testing.B) {
 			for b.Loop() {
 				b.StopTimer()
 				now += 10_000
-				dst = scrape(s, t, now, &p, hashes, dst)
+				dst = scrape(t, now, &p, hashes, dst)
 				t.Stale(false, func([]byte) {})
 				t.Commit()
 				b.StartTimer()
@@ -331,7 +331,7 @@ func TestBytesOfASeries(t *testing.T) {
 		n, held := 0, 0
 		// What is there once a process does not count.
 		first := s.NewTable(all[0].target)
-		scrape(s, first, 1, &all[0], all[0].hashes(s), nil)
+		scrape(first, 1, &all[0], all[0].hashes(s), nil)
 		first.Commit()
 		before := heap()
 		for i := range all {
@@ -339,21 +339,21 @@ func TestBytesOfASeries(t *testing.T) {
 			table := s.NewTable(p.target)
 			hashes := p.hashes(s)
 			for k := range int64(2) {
-				scrape(s, table, 10_000*(k+1), p, hashes, nil)
+				scrape(table, 10_000*(k+1), p, hashes, nil)
 				table.Commit()
 			}
 			tables = append(tables, table)
 			n += len(p.keys)
 			held += table.Bytes()
 		}
-		real := float64(heap()-before) / float64(n)
+		measured := float64(heap()-before) / float64(n)
 		says := float64(held) / float64(n)
-		t.Logf("%s: %d series of %d targets, %.1f B each, %.1f by the heap", load, n, len(tables), says, real)
+		t.Logf("%s: %d series of %d targets, %.1f B each, %.1f by the heap", load, n, len(tables), says, measured)
 		if says > most {
 			t.Errorf("%s: %.1f B a series, want at most %.1f", load, says, most)
 		}
-		if real > says*1.15 || real < says*0.85 {
-			t.Errorf("%s: Bytes says %.1f B a series, the heap has %.1f", load, says, real)
+		if measured > says*1.15 || measured < says*0.85 {
+			t.Errorf("%s: Bytes says %.1f B a series, the heap has %.1f", load, says, measured)
 		}
 		if each := held / len(tables); perTable > 0 && each > perTable {
 			t.Errorf("%s: %d B a table, want at most %d", load, each, perTable)
