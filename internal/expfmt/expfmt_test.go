@@ -267,6 +267,7 @@ func TestEndlessNothingIsRefusedWhereItIsRecursedInto(t *testing.T) {
 		{"lines that are only read", Text004, Options{}, strings.Repeat("\n", 1<<20), "end"},
 		{"created", OpenMetrics100, created, "# TYPE a counter\n" + strings.Repeat("a_created 1\n", maxCreated+1) + "# EOF\n", "more than 65536 _created lines follow each other, so histograms cannot be converted"},
 		{"few created", OpenMetrics100, created, "# TYPE a counter\n" + strings.Repeat("a_created 1\n", maxCreated) + "# EOF\n", "end"},
+		{"exemplar", OpenMetrics100, created, "# TYPE a histogram\na_bucket{le=\"1\"} 1\na_sum 1 # {b\na_count 1\n# EOF\n", `line 3: expected = after a label name, found the end of the line`},
 		{"created that are only read", OpenMetrics100, Options{Created: true}, "# TYPE a counter\n" + strings.Repeat("a_created 1\n", 1<<18) + "# EOF\n", "end"},
 	} {
 		all, _ := readPieces(c.f, c.o, []byte(c.in), nil, func() int { return len(c.in) })

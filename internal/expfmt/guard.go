@@ -3,7 +3,9 @@ package expfmt
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"io"
 )
 
 // Prometheus' parsers call themselves again for what yields no entry: an empty line, a
@@ -14,9 +16,23 @@ const (
 	maxCreated = 1 << 16 // Takes up to 35 MB.
 )
 
-// guard returns an error when the body must not be given to Prometheus' parser.
+// guard returns an error when the body must not be given to Prometheus' parser. That of
+// OpenMetrics reads some malformed exemplars for ever while it looks for start timestamps, so
+// text is read here first.
 func (p *Parser) guard() error {
 	b := p.wrapped.body
+	if p.format != Proto {
+		var q Parser
+		q.Reset(p.format, p.seed)
+		q.Feed(b, true)
+		for {
+			if _, err := q.Next(Hint{}); errors.Is(err, io.EOF) {
+				break
+			} else if err != nil {
+				return err
+			}
+		}
+	}
 	switch {
 	case p.format == Proto:
 		if emptyFamilies(b) {

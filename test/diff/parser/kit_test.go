@@ -179,9 +179,12 @@ func entryOf(t *testing.T, w way, p *expfmt.Parser, kind expfmt.Kind) entry {
 	return e
 }
 
-// checkKey reads a key that was made as text.
+// checkKey reads a key that was made as text, which has no way to write a zero byte.
 func checkKey(t *testing.T, key []byte, want string) {
 	t.Helper()
+	if bytes.IndexByte(key, 0) >= 0 {
+		return
+	}
 	var p expfmt.Parser
 	p.Reset(expfmt.Text004, maphash.MakeSeed())
 	p.Feed([]byte(string(key)+" 1"), true)
@@ -303,6 +306,15 @@ func withoutBlanks(ls labels.Labels, key []byte) string {
 // compare reads b in both parsers, in ours whole and through windows.
 func compare(t *testing.T, w way, b []byte) {
 	t.Helper()
+	if w.format == expfmt.OpenMetrics100 && (w.options.Created || w.options.ConvertClassic) {
+		// Their search for start timestamps does not end on some malformed exemplars.
+		if _, err, _ := theirs(wayOf(t, "OpenMetrics"), b); err != nil {
+			if _, failed := ours(t, w, b, func() int { return len(b) }); failed == nil {
+				t.Errorf("verdict on %q as %s: none, Prometheus: %v", b, w.name, err)
+			}
+			return
+		}
+	}
 	want, wantErr, ok := theirs(w, b)
 	if !ok {
 		_, _ = ours(t, w, b, func() int { return len(b) })
