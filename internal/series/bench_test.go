@@ -161,6 +161,8 @@ func BenchmarkSteady(b *testing.B) {
 			t := s.NewTable(p.target)
 			hashes := p.hashes(s)
 			now, dst := int64(1000), make([]byte, 0, 200_000)
+			dst = scrape(t, now, &p, hashes, dst)
+			t.Commit()
 			b.ReportAllocs()
 			for b.Loop() {
 				now += 10_000
@@ -273,6 +275,8 @@ func BenchmarkShuffled(b *testing.B) {
 			rng := rand.New(rand.NewPCG(1, 2))
 			now, dst := int64(1000), make([]byte, 0, 200_000)
 			hashes := p.hashes(s)
+			dst = scrape(t, now, &p, hashes, dst)
+			t.Commit()
 			for b.Loop() {
 				b.StopTimer()
 				rng.Shuffle(len(p.keys), func(i, j int) {
