@@ -231,6 +231,7 @@ func TestWholeFormatsWaitForTheEnd(t *testing.T) {
 			got = append(got, fmt.Sprintf("%s %d %v %v", p.Key(), h.Count, h.Sum, h.CustomValues))
 		case KindSample:
 			got = append(got, fmt.Sprintf("%s %v", p.Key(), p.Value()))
+		default:
 		}
 	}
 	if diff := cmp.Diff([]string{"a 3 4 [1]", "b 1"}, got); diff != "" || p.Unread() != 0 {

@@ -63,6 +63,7 @@ func readPieces(f Format, o Options, b []byte, keys []string, grow func() int) (
 		case KindComment:
 			all = append(all, s)
 			continue
+		default:
 		}
 		found = append(found, string(p.Key()))
 		at, own := p.Time()

@@ -49,7 +49,7 @@ func (p *Parser) readWrapped(h Hint) (kind Kind, err error) {
 		if !p.final {
 			return KindNone, ErrMore
 		}
-		if err := p.guard(); err != nil {
+		if err = p.guard(); err != nil {
 			return KindNone, err
 		}
 		w.parser = p.newWrapped()
