@@ -172,19 +172,21 @@ func (p *program) connectCluster() error {
 
 // buildMetrics connects scrape, one writer for all destinations, and a queue for each.
 func (p *program) buildMetrics(m *delivery.Metrics) error {
+	common := p.commonLabels()
 	var endpoints []remotewrite.Endpoint
 	for _, d := range p.Config.Destinations {
 		if d.Type != Prometheus {
 			continue
 		}
-		q, err := p.queue(d, m, filepath.Join(p.DataDir, "queues", d.Name), remotewrite.Header(p.userAgent()))
+		header := d.RemoteWrite.Header(p.userAgent())
+		q, err := p.queue(d, m, filepath.Join(p.DataDir, "queues", d.Name), header, remotewrite.NewCodec(d.RemoteWrite))
 		if err != nil {
 			return err
 		}
 		endpoints = append(endpoints, remotewrite.Endpoint{
 			Name:     d.Name,
 			Config:   d.RemoteWrite,
-			External: p.externalLabels(d),
+			External: p.externalLabels(d).Without(common),
 			Durable:  p.Config.Data.Durability == delivery.Always,
 			Queue:    q,
 		})
@@ -196,16 +198,33 @@ func (p *program) buildMetrics(m *delivery.Metrics) error {
 	if err != nil {
 		return err
 	}
-	p.scraping = scrape.New(p.Config.Scrape, p.component("scrape"), p.reg, writer, p.scrapeOptions(), jobs)
+	opts := scrape.Options{
+		Version:  p.Version,
+		External: common,
+		Pressure: func() int { return int(p.memory.Level()) },
+	}
+	p.scraping = scrape.New(p.Config.Scrape, p.component("scrape"), p.reg, writer, opts, jobs)
 	p.sources = append(p.sources, part{"scrape", p.scraping.Run})
 	return nil
 }
 
-func (p *program) scrapeOptions() scrape.Options {
-	return scrape.Options{
-		Version:  p.Version,
-		Pressure: func() int { return int(p.memory.Level()) },
+// commonLabels returns the external labels that all destinations of metrics have in common.
+// A scrape adds those once a series; the others are added for each destination and sample.
+func (p *program) commonLabels() model.Labels {
+	var common model.Labels
+	first := true
+	for _, d := range p.Config.Destinations {
+		if d.Type != Prometheus {
+			continue
+		}
+		own := p.externalLabels(d)
+		if first {
+			common, first = own, false
+			continue
+		}
+		common = common.Without(common.Without(own))
 	}
+	return common
 }
 
 // buildLogs connects a collector, a writer and a queue for each destination.
@@ -221,7 +240,7 @@ func (p *program) buildLogs(m *delivery.Metrics) error {
 			continue
 		}
 		// No directory: the log file itself is what waits on disk.
-		q, err := p.queue(d, m, "", loki.Header(p.userAgent()))
+		q, err := p.queue(d, m, "", loki.Header(p.userAgent()), nil)
 		if err != nil {
 			return err
 		}
@@ -240,8 +259,9 @@ func (p *program) buildLogs(m *delivery.Metrics) error {
 	return nil
 }
 
-// queue builds the queue of one destination. dir is where it keeps what is behind.
-func (p *program) queue(d Destination, m *delivery.Metrics, dir string, header http.Header) (*delivery.Queue, error) {
+// queue builds the queue of one destination. dir is where it keeps what is behind, codec knows
+// what is in its blocks.
+func (p *program) queue(d Destination, m *delivery.Metrics, dir string, header http.Header, codec delivery.Codec) (*delivery.Queue, error) {
 	client, err := p.client(d.HTTP, "destination "+d.Name)
 	if err != nil {
 		return nil, err
@@ -249,7 +269,7 @@ func (p *program) queue(d Destination, m *delivery.Metrics, dir string, header h
 	if d.Tenant != "" {
 		header.Set(tenantHeader, d.Tenant)
 	}
-	ep := delivery.Endpoint{Name: d.Name, URL: d.URL, Client: client, Header: header, Timeout: time.Duration(d.Timeout)}
+	ep := delivery.Endpoint{Name: d.Name, URL: d.URL, Client: client, Header: header, Timeout: time.Duration(d.Timeout), Codec: codec}
 	q := delivery.New(p.Config.Data, dir, p.component("delivery"), m, ep)
 	p.delivering = append(p.delivering, q)
 	p.queues = append(p.queues, part{"queue of " + d.Name, q.Run})

@@ -83,6 +83,17 @@ func (l Labels) All() []Label {
 	return all
 }
 
+// Without returns the labels of l that other does not have with the same value.
+func (l Labels) Without(other Labels) Labels {
+	var kept []byte
+	for name, value, raw, rest, ok := l.Next(); ok; name, value, raw, rest, ok = rest.Next() {
+		if other.Get(name) != value {
+			kept = append(kept, raw...)
+		}
+	}
+	return Labels(kept)
+}
+
 // AppendWith appends the union of l and extra; where both have a name, the one of l wins,
 // as an existing label wins over an external label in Prometheus. It allocates nothing
 // beyond dst.

@@ -78,3 +78,17 @@ func FuzzAppendWith(f *testing.F) {
 		}
 	})
 }
+
+func TestWithoutLeavesWhatDiffers(t *testing.T) {
+	all := NewLabels(Label{"a", "1"}, Label{"b", "2"}, Label{"c", "3"})
+	for _, c := range []struct{ other, want Labels }{
+		{"", all},
+		{all, ""},
+		{NewLabels(Label{"b", "2"}), NewLabels(Label{"a", "1"}, Label{"c", "3"})},
+		{NewLabels(Label{"b", "other"}, Label{"z", "1"}), all},
+	} {
+		if got := all.Without(c.other); got != c.want {
+			t.Errorf("%v without %v is %v, want %v", all, c.other, got, c.want)
+		}
+	}
+}
