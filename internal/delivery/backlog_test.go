@@ -112,6 +112,7 @@ func TestTenGigabytesAreReadyAtOnceInLittleMemory(t *testing.T) {
 // R36, R37: whatever is cut off or flipped, a start is quick, the blocks that are whole arrive in
 // order, the others are counted, and what arrives is what was put.
 func TestQueueOnDamagedSegmentSendsOnlyWhatIsWhole(t *testing.T) {
+	t.Parallel()
 	clean, ends := image(1, 6, 120, true)
 	check := func(what string, file []byte, hit int) {
 		t.Helper()

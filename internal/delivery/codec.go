@@ -37,10 +37,11 @@ type Codec interface {
 	// queue counts them as dropped. The error is [ErrNoFallback], or says why the body cannot
 	// be read.
 	Fallback(format byte, body []byte) (other byte, part Part, err error)
-	// Written reads from the headers of an answer how many of a body's items were accepted.
-	// known is false if they do not say, although the format wants them to: the queue then
-	// tries Fallback, since an endpoint that says nothing may not have understood. For formats
-	// without such headers it returns items and true.
+	// Written reads from the headers of an answer, a success or a refusal, how many of a body's
+	// items were accepted. known is false if they do not say, although the format wants them
+	// to: after a success the queue then tries Fallback, since an endpoint that says nothing may
+	// not have understood. For formats without such headers it returns items and true, for
+	// empty headers as well, which is how the queue tells these formats.
 	Written(h http.Header, format byte, items int) (accepted int, known bool)
 }
 

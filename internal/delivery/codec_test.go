@@ -130,7 +130,7 @@ func putLines(t *testing.T, q *Queue, shard uint32, format byte, ids ...int) {
 	}
 }
 
-// R19
+// R19.
 func TestBodyThatIsTooLargeIsDividedDownToOneItem(t *testing.T) {
 	for name, refusal := range map[string]func() *http.Response{
 		"413": func() *http.Response { return respond(413, "") },
@@ -271,7 +271,7 @@ func TestKillBetweenHalvesRepeatsOnlyThose(t *testing.T) {
 	})
 }
 
-// R16
+// R16.
 func TestPartialWriteIsAccountedFromTheHeaders(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &lineBackend{answer: func(_ byte, ids []int) *http.Response {

@@ -61,7 +61,7 @@ func degradation(t *testing.T, away bool, setup, spoil, mend func(q *Queue)) {
 	}
 }
 
-// R32, R33
+// R32, R33.
 func TestFullDiskIsBypassedAndHeals(t *testing.T) {
 	for _, away := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
@@ -84,7 +84,7 @@ func TestFullDiskIsBypassedAndHeals(t *testing.T) {
 	}
 }
 
-// R35
+// R35.
 func TestFailingSyncSealsTheSegmentAndHeals(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
@@ -127,7 +127,7 @@ func TestFailingSyncSealsTheSegmentAndHeals(t *testing.T) {
 	})
 }
 
-// R34
+// R34.
 func TestUnusableDirectoryIsBypassedAndHeals(t *testing.T) {
 	for _, away := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
@@ -275,7 +275,7 @@ func TestDirectoryThatOpensLateComesFirst(t *testing.T) {
 	})
 }
 
-// R43
+// R43.
 func TestMemoryIsBoundedWhileTheDiskFails(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
@@ -301,7 +301,7 @@ func TestMemoryIsBoundedWhileTheDiskFails(t *testing.T) {
 	})
 }
 
-// R43
+// R43.
 func TestHangingDiskDoesNotHoldUpThePut(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
@@ -382,7 +382,7 @@ func TestStopWithAHangingDiskTakesLessThanFiveSeconds(t *testing.T) {
 	})
 }
 
-// R32, R33
+// R32, R33.
 func TestTinyFileSystemFillsUpAndHeals(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("mounting a small file system needs root; TestFullDiskIsBypassedAndHeals has the same with injected errors")

@@ -45,7 +45,7 @@ func drain(t *testing.T, cfg Config, dir string) ([]int, Status) {
 	return b.accepted(), s
 }
 
-// R2
+// R2.
 func TestQueueKeepsOrderAcrossRestart(t *testing.T) {
 	dir := t.TempDir()
 	for i := range 4 {
@@ -73,7 +73,7 @@ func TestQueueKeepsOrderAcrossRestart(t *testing.T) {
 	}
 }
 
-// R11
+// R11.
 func TestRestartInTheMiddleOfDrainingRepeatsNothing(t *testing.T) {
 	dir := t.TempDir()
 	fill(t, testConfig(), dir, 0, 100, 2000)
@@ -102,7 +102,7 @@ func TestRestartInTheMiddleOfDrainingRepeatsNothing(t *testing.T) {
 	}
 }
 
-// R10
+// R10.
 func TestLiveBlocksComeAfterTheBacklog(t *testing.T) {
 	dir := t.TempDir()
 	fill(t, testConfig(), dir, 0, 50, 2000)
@@ -130,7 +130,7 @@ func TestLiveBlocksComeAfterTheBacklog(t *testing.T) {
 	})
 }
 
-// R9
+// R9.
 func TestCapDropsTheOldestAndCountsThem(t *testing.T) {
 	dir := t.TempDir()
 	cfg := testConfig()
@@ -333,7 +333,7 @@ func TestAgeSparesYoungerSegmentsWhileABlockIsInFlight(t *testing.T) {
 	})
 }
 
-// R40
+// R40.
 func TestSecondProcessGetsAClearError(t *testing.T) {
 	dir := t.TempDir()
 	first := start(t, newQueue(t, testConfig(), dir, &backend{}))
@@ -351,7 +351,7 @@ func TestSecondProcessGetsAClearError(t *testing.T) {
 	third.shutdown()
 }
 
-// R38, R41
+// R38, R41.
 func TestForeignDamagedAndNewerFilesAreSkipped(t *testing.T) {
 	dir := t.TempDir()
 	fill(t, testConfig(), dir, 0, 10, 1000)
@@ -402,7 +402,7 @@ func TestForeignDamagedAndNewerFilesAreSkipped(t *testing.T) {
 	}
 }
 
-// R38
+// R38.
 func TestMissingSegmentAndGapDoNotBlock(t *testing.T) {
 	dir := t.TempDir()
 	for i := range 3 {
@@ -418,7 +418,7 @@ func TestMissingSegmentAndGapDoNotBlock(t *testing.T) {
 	}
 }
 
-// R39
+// R39.
 func TestLostCursorRepeatsButLosesNothing(t *testing.T) {
 	dir := t.TempDir()
 	fill(t, testConfig(), dir, 0, 20, 1000)
@@ -454,7 +454,7 @@ func TestLostCursorRepeatsButLosesNothing(t *testing.T) {
 	}
 }
 
-// R37
+// R37.
 func TestDamageOnDiskLosesOnlyWhatItHits(t *testing.T) {
 	for name, offset := range map[string]int64{"header": 5, "body": recordHeaderSize + 9} {
 		t.Run(name, func(t *testing.T) {

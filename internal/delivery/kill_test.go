@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -77,7 +78,7 @@ func (r *receiver) all() []int {
 	return append([]int(nil), r.ids...)
 }
 
-// R3, R4
+// R3, R4.
 func TestKilledProcessLosesNothingThatIsOnDisk(t *testing.T) {
 	for _, mode := range []string{Always, Behind} {
 		for _, away := range []bool{true, false} {
@@ -127,7 +128,7 @@ func kill(t *testing.T, mode string, away bool) {
 		t.Errorf("Status = %+v, want nothing damaged", s)
 	}
 	got := map[int]int{}
-	highest, repeats := [victimShards]int{-1, -1, -1, -1}, 0
+	highest, repeats := slices.Repeat([]int{-1}, victimShards), 0
 	for _, id := range r.all() {
 		got[id]++
 		last := &highest[id%victimShards]

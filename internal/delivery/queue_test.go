@@ -45,7 +45,7 @@ func TestQueueDeliversInOrderAndAcknowledgesInOrder(t *testing.T) {
 	}
 }
 
-// R28
+// R28.
 func TestSteadyStateWritesNothing(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
@@ -213,7 +213,7 @@ func TestPutThatWaitsEndsWithTheQueue(t *testing.T) {
 	})
 }
 
-// R12
+// R12.
 func TestBackoffDoublesToAMinuteAndSendsRetryAttempt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &backend{}
@@ -249,7 +249,7 @@ func TestBackoffDoublesToAMinuteAndSendsRetryAttempt(t *testing.T) {
 	})
 }
 
-// R13, R17, R18
+// R13, R17, R18.
 func TestEndpointDecidesWhenItIsAskedAgain(t *testing.T) {
 	f := func(name string, code int, header string, least, most time.Duration, state State) {
 		t.Helper()
@@ -291,7 +291,7 @@ func TestEndpointDecidesWhenItIsAskedAgain(t *testing.T) {
 	f("302", 302, "", 30*time.Second, 30*time.Second, StateMisconfigured)
 }
 
-// R15
+// R15.
 func TestRefusedDataIsDroppedCountedAndNeverResent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		long := make([]byte, 10_000)
@@ -331,7 +331,7 @@ func TestRefusedDataIsDroppedCountedAndNeverResent(t *testing.T) {
 	})
 }
 
-// R2, R25
+// R2, R25.
 func TestShutdownGivesUpOnAHangingEndpoint(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
@@ -354,7 +354,7 @@ func TestShutdownGivesUpOnAHangingEndpoint(t *testing.T) {
 	})
 }
 
-// R1
+// R1.
 func TestShutdownDrainsWhileRequestsSucceed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &backend{}
@@ -370,7 +370,7 @@ func TestShutdownDrainsWhileRequestsSucceed(t *testing.T) {
 	})
 }
 
-// R2
+// R2.
 func TestShutdownSendsNothingToAFailingEndpoint(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &backend{}
@@ -409,7 +409,7 @@ func TestShutdownCutsOffTheRequestToAFailingEndpoint(t *testing.T) {
 	})
 }
 
-// R42
+// R42.
 func TestWallClockThatIsSetDropsNothing(t *testing.T) {
 	q := newQueue(t, testConfig(), t.TempDir(), &backend{})
 	now := time.Now()

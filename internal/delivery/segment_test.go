@@ -80,7 +80,7 @@ func TestSegmentGivesBackWhatWasWritten(t *testing.T) {
 	}
 }
 
-// R36
+// R36.
 func TestCutTailLosesOnlyTheTornRecord(t *testing.T) {
 	for _, trailer := range []bool{false, true} {
 		file, ends := image(7, 4, 50, trailer)
@@ -110,7 +110,7 @@ func TestCutTailLosesOnlyTheTornRecord(t *testing.T) {
 	}
 }
 
-// R37
+// R37.
 func TestFlippedBitLosesOnlyTheRecordItHits(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(3, 4))
 	for _, trailer := range []bool{false, true} {
@@ -165,7 +165,7 @@ func TestRecordInsideABodyIsNotTakenForOne(t *testing.T) {
 	}
 }
 
-// R41
+// R41.
 func TestNewerSegmentIsToldFromDamage(t *testing.T) {
 	file, _ := image(7, 1, 10, false)
 	binary.LittleEndian.PutUint32(file[8:], segmentVersion+1)

@@ -118,10 +118,13 @@ func (q *Queue) choose(now time.Time) (e *entry, s *segment, wait time.Duration,
 		free, wait := q.slot(now)
 		if !free {
 			q.crowded = len(w.ready) > 0 || !w.full() && (q.index.unread() != nil || q.untaken() != nil)
+			if !q.crowded {
+				wait = 0 // Nothing would be sent then.
+			}
 			return nil, nil, wait, false
 		}
 		if len(w.ready) > 0 {
-			e := w.ready[0]
+			e = w.ready[0]
 			switch {
 			case q.tooOld(e.Time.UnixMilli()):
 				q.dropTaken(e, dropTooOld, "")

@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-// R12, R15, R17, R18, R21, R22
+// R12, R15, R17, R18, R21, R22.
 func TestVerdictKeepsDataThatIsNotAtFault(t *testing.T) {
 	f := func(want verdict, codes ...int) {
 		t.Helper()
@@ -74,7 +74,7 @@ func TestStateIsRefusingUntilABlockIsAccepted(t *testing.T) {
 	})
 }
 
-// R13
+// R13.
 func TestRetryAfterTakesSecondsAndDates(t *testing.T) {
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	f := func(header string, want time.Duration) {
@@ -120,7 +120,7 @@ func TestPauseStaysInItsBounds(t *testing.T) {
 	}
 }
 
-// R24
+// R24.
 func TestErrorsSayWhatIsWrongButNotTheURL(t *testing.T) {
 	hang := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
@@ -159,7 +159,7 @@ func TestErrorsSayWhatIsWrongButNotTheURL(t *testing.T) {
 	f(cut.URL, plain(), "connection cut before the answer: ")
 }
 
-// R18
+// R18.
 func TestRedirectsAreNotFollowed(t *testing.T) {
 	var hits int
 	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { hits++ }))
@@ -173,7 +173,7 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 	}
 }
 
-// R22, R26
+// R22, R26.
 func TestEndlessAnswerIsReadToOneKiB(t *testing.T) {
 	endless := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
