@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -54,6 +55,18 @@ func (r *receiver) Put(_ context.Context, b delivery.Block) error {
 		r.samples[key] = append(r.samples[key], s)
 	}
 	return nil
+}
+
+func (r *receiver) requests() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.blocks)
+}
+
+func (r *receiver) families() []prompb.MetricMetadata {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.metadata)
 }
 
 func unpack(t testing.TB, format byte, body []byte) []byte {
@@ -357,4 +370,11 @@ func many(n int, labels func(i int) []model.Label) *model.Batch {
 func newTestWriter(t testing.TB, reg prometheus.Registerer, endpoints ...Endpoint) *Writer {
 	t.Helper()
 	return New(slog.New(slog.NewTextHandler(t.Output(), nil)), reg, endpoints)
+}
+
+// Push is a transaction of one batch.
+func (w *Writer) Push(b *model.Batch) error {
+	a := w.Appender(0)
+	a.Append(b)
+	return a.Commit()
 }

@@ -131,13 +131,6 @@ func (w *Writer) release(t *transaction) {
 	}
 }
 
-// Push is a transaction of one batch.
-func (w *Writer) Push(b *model.Batch) error {
-	a := w.Appender(0)
-	a.Append(b)
-	return a.Commit()
-}
-
 // Run ends requests at their deadline until ctx ends, then all that are open, and returns
 // nil. No Commit may come after that.
 func (w *Writer) Run(ctx context.Context) error {

@@ -133,27 +133,27 @@ func TestMetadataGoesInRequestsOfItsOwn(t *testing.T) {
 			{Type: prompb.MetricMetadata_UNKNOWN, MetricFamilyName: "b", Help: "x"},
 			{Type: prompb.MetricMetadata_COUNTER, MetricFamilyName: "c", Help: "Counts."},
 		}
-		if diff := cmp.Diff(want, first.metadata); diff != "" {
+		if diff := cmp.Diff(want, first.families()); diff != "" {
 			t.Errorf("metadata after a minute (-want +got):\n%s", diff)
 		}
-		if len(first.blocks) != 2 {
+		if first.requests() != 2 {
 			t.Errorf("%d requests of at most 2 families for 3", len(first.blocks))
 		}
-		if len(modern.blocks)+len(off.blocks) > 0 {
-			t.Errorf("requests for metadata to an endpoint that takes 2.0 or wants none: %d, %d", len(modern.blocks), len(off.blocks))
+		if modern.requests()+off.requests() > 0 {
+			t.Errorf("requests for metadata to an endpoint that takes 2.0 or wants none: %d, %d", modern.requests(), off.requests())
 		}
 		modern.refused.Store(true)
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if len(modern.metadata) != 3 || len(first.metadata) != 6 {
-			t.Errorf("after the second minute %d families to the endpoint that refuses 2.0 and %d to the other, want 3 and 6", len(modern.metadata), len(first.metadata))
+		if len(modern.families()) != 3 || len(first.families()) != 6 {
+			t.Errorf("after the second minute %d families to the endpoint that refuses 2.0 and %d to the other, want 3 and 6", len(modern.families()), len(first.families()))
 		}
 		time.Sleep(metadataAge)
 		synctest.Wait()
-		before := len(first.blocks)
+		before := first.requests()
 		time.Sleep(5 * time.Minute)
 		synctest.Wait()
-		if len(first.blocks) != before || len(w.families.seen) != 0 {
+		if first.requests() != before || len(w.families.all()) != 0 {
 			t.Errorf("families that nobody exposes any more are still sent")
 		}
 		stop()
