@@ -185,7 +185,8 @@ func TestEffectiveConfigurationLoadsAgain(t *testing.T) {
 	if diff := cmp.Diff(string(first), string(second)); diff != "" {
 		t.Errorf("-first +second\n%s", diff)
 	}
-	if strings.Count(string(first), "batch_size") != 1 || strings.Count(string(first), "max_samples_per_send") != 1 {
+	// The second max_samples_per_send is that of metadata_config.
+	if strings.Count(string(first), "batch_size") != 1 || strings.Count(string(first), "max_samples_per_send") != 2 {
 		t.Errorf("a destination shows keys of the other type:\n%s", first)
 	}
 }

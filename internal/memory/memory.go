@@ -187,7 +187,7 @@ func (g *Guard) check() {
 		return
 	}
 	g.level.Store(int32(level))
-	attrs := []any{"level", level.String(), "before", before.String(), "used_bytes", used, "limit_bytes", limit}
+	attrs := []any{"level", level.String(), "before", before.String(), "bytes", used, "limit", limit}
 	if max(level, before) < LevelTight {
 		g.log.Info("memory use has changed its level", attrs...)
 	} else {
