@@ -100,6 +100,7 @@ func (x *pass) read(ctx context.Context) (err error) {
 		if l.ask, err = l.pool.shared.fetcher.newRequest(l.target, l.pool.cfg); err != nil {
 			return err
 		}
+		l.pool.shareHeader(l.ask)
 	}
 	f, err := l.pool.shared.fetcher.open(ctx, l.pool.client, l.ask, &x.response)
 	if err != nil {

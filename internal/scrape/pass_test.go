@@ -415,9 +415,9 @@ func TestLegacyOfTargetsThatAreGoneIsBounded(t *testing.T) {
 }
 
 // TestMemoryOfATargetThatWaits holds what a target costs beyond its series, connection and
-// discovery. 2026-11-22: 3.0 KiB with one series, of which the request is about a third.
+// discovery. 2026-11-22: 2.3 KiB with one series.
 func TestMemoryOfATargetThatWaits(t *testing.T) {
-	const n, most = 2000, 3500
+	const n, most = 2000, 2800
 	synctest.Test(t, func(t *testing.T) {
 		r := run(t, DefaultConfig(), jobOf(t, "{job_name: j, scrape_interval: 10s}", newList(fleet(n)...), bodyOf("text/plain", func(int) string { return "m 1\n" })))
 		heap := func() uint64 {

@@ -24,6 +24,10 @@ const syncPause = time.Second
 // maxInvalidShown bounds how many of a job's invalid targets are kept for status.
 const maxInvalidShown = 20
 
+// maxHeaders bounds how many headers of requests are shared. There are few: a target may have
+// a timeout of its own.
+const maxHeaders = 64
+
 // pool runs the targets of one job.
 type pool struct {
 	cfg            *JobConfig
@@ -48,6 +52,7 @@ type pool struct {
 	invalid    int
 	invalidTop []InvalidTarget
 	forced     error
+	headers    map[string]http.Header // Of requests, by what differs between them.
 }
 
 func newPool(job Job, sh *shared, m *jobMetrics, log *slog.Logger, global Config) *pool {
@@ -67,6 +72,7 @@ func newPool(job Job, sh *shared, m *jobMetrics, log *slog.Logger, global Config
 		discovered:     make([][]labels.Labels, len(job.Sources)),
 		ended:          make(map[int]error),
 		loops:          make(map[model.Labels]*loop),
+		headers:        make(map[string]http.Header),
 	}
 }
 
@@ -147,6 +153,20 @@ func (p *pool) sync() {
 		l.force(p.forced)
 		p.loops[id] = l
 		p.shared.scheduler.add(l)
+	}
+}
+
+// shareHeader makes requests of the job that have the same header have one in common. What
+// sends them does not change it.
+func (p *pool) shareHeader(q *request) {
+	h := q.http.Header
+	key := h.Get("Accept-Encoding") + " " + h.Get("X-Prometheus-Scrape-Timeout-Seconds") // The rest is the job's.
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if same, ok := p.headers[key]; ok {
+		q.http.Header = same
+	} else if len(p.headers) < maxHeaders {
+		p.headers[key] = h
 	}
 }
 
