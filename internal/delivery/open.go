@@ -80,6 +80,9 @@ func (d *disk) load() error {
 	d.generation = at.generation
 	var x index
 	f := &found{dir: d.q.dir, at: at, next: at.base + 1}
+	for _, seq := range at.settled {
+		f.next = max(f.next, seq+1) // Blocks that never got to disk are among them.
+	}
 	for _, name := range names {
 		f.take(name)
 	}

@@ -144,7 +144,9 @@ func (q *Queue) choose(now time.Time) (e *entry, s *segment, wait time.Duration,
 			}
 			return nil, s, 0, true
 		}
-		clear(q.done) // All that is on disk has been taken up.
+		if q.index.left.Blocks == 0 {
+			clear(q.done) // The cursor is behind them.
+		}
 		if e = q.untaken(); e == nil {
 			return nil, nil, 0, false
 		}

@@ -554,3 +554,50 @@ func TestHealthyQueueLeavesTheDiskAlone(t *testing.T) {
 		}
 	})
 }
+
+// Blocks that were settled in memory while an older one was not are noted in the cursor, too;
+// their numbers must not be given to other blocks after a restart.
+func TestNumbersOfSettledBlocksAreNotUsedAgain(t *testing.T) {
+	dir := t.TempDir()
+	b := newStrict(t)
+	total := 0
+	for range 3 {
+		synctest.Test(t, func(t *testing.T) {
+			b.set(func(ids []int) *http.Response {
+				if ids[0]/shardWidth == 0 {
+					time.Sleep(20 * time.Second)
+					return nil
+				}
+				return respond(200, "")
+			})
+			q := lineQueue(t, dir, &lineBackend{answer: b.answer})
+			r := start(t, q)
+			synctest.Wait()
+			q.mu.Lock()
+			q.limit = 8
+			q.mu.Unlock()
+			for i := range 20 {
+				shard := min(i, 1)
+				putLines(t, q, uint32(shard), 1, shard*shardWidth+total)
+				total++
+				time.Sleep(100 * time.Millisecond)
+			}
+			time.Sleep(10 * time.Second)
+			if s := r.shutdown(); s.CorruptRecords > 0 {
+				t.Errorf("%d corrupt records, want none", s.CorruptRecords)
+			}
+		})
+	}
+	synctest.Test(t, func(t *testing.T) {
+		b.set(nil)
+		r := start(t, lineQueue(t, dir, &lineBackend{answer: b.answer}))
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if s := r.shutdown(); s.CorruptRecords > 0 || s.Disk.Blocks > 0 {
+			t.Errorf("Status = %+v, want everything sent", s)
+		}
+	})
+	if got := len(b.accepted()); got != total {
+		t.Errorf("%d items arrived, %d were put", got, total)
+	}
+}
