@@ -21,7 +21,7 @@ func (d *discard) Commit() error                  { return nil }
 func (d *discard) Rollback()                      {}
 
 // exposition writes n samples in the manner of a node exporter, of cAdvisor (long labels,
-// timestamps) or of an application with histograms.
+// timestamps), of an application with histograms, or of one with exemplars.
 func exposition(kind string, n int) []byte {
 	var b strings.Builder
 	for i := range n {
@@ -38,7 +38,15 @@ func exposition(kind string, n int) []byte {
 				fmt.Fprintf(&b, "# TYPE request_duration_%d_seconds histogram\n", i/1200)
 			}
 			fmt.Fprintf(&b, "request_duration_%d_seconds_bucket{handler=\"/api/v1/handler%d\",method=\"GET\",code=\"200\",le=\"%d\"} %d\n", i/1200, i/12%100, i%12, i)
+		case "openmetrics":
+			if i%100 == 0 {
+				fmt.Fprintf(&b, "# TYPE request_duration_%d_seconds histogram\n# UNIT request_duration_%d_seconds seconds\n# HELP request_duration_%d_seconds How long requests took.\n", i/100, i/100, i/100)
+			}
+			fmt.Fprintf(&b, "request_duration_%d_seconds_bucket{handler=\"/api/v1/handler%d\",le=\"%d.0\"} %d # {trace_id=\"%016d\",span_id=\"%d\"} 0.%d 1700000000.123\n", i/100, i/10%10, i%10, i, i, i, i)
 		}
+	}
+	if kind == "openmetrics" {
+		b.WriteString("# EOF\n")
 	}
 	return []byte(b.String())
 }
@@ -48,6 +56,7 @@ const benchJob = `{job_name: j, honor_timestamps: false, metric_relabel_configs:
 
 // memory is a transport that answers with bodies one after the other, without a network.
 type memory struct {
+	kind   string // Content-Type.
 	bodies [][]byte
 	n      int
 	reader bytes.Reader
@@ -57,7 +66,7 @@ func (m *memory) RoundTrip(req *http.Request) (*http.Response, error) {
 	b := m.bodies[m.n%len(m.bodies)]
 	m.n++
 	m.reader.Reset(b)
-	return &http.Response{StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {"text/plain; version=0.0.4"}}, Body: m, ContentLength: int64(len(b)), Request: req}, nil
+	return &http.Response{StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {m.kind}}, Body: m, ContentLength: int64(len(b)), Request: req}, nil
 }
 
 func (m *memory) Read(p []byte) (int, error) { return m.reader.Read(p) }
@@ -69,7 +78,7 @@ func (m *memory) Close() error               { return nil }
 // without relabelling of its series.
 func BenchmarkPass(b *testing.B) {
 	const n = 10_000
-	for _, kind := range []string{"node", "cadvisor", "app"} {
+	for _, kind := range []string{"node", "cadvisor", "app", "openmetrics"} {
 		text := exposition(kind, n)
 		for _, form := range []string{"same", "moved", "first", "unruly"} {
 			b.Run(kind+"/"+form, func(b *testing.B) {
@@ -129,14 +138,18 @@ func newBench(tb testing.TB, bodies ...[]byte) (*single, *discard) {
 	s := newSingle(tb, DefaultConfig(), benchJob, "target:9100")
 	sink := &discard{}
 	s.pool.shared.sink = sink
-	s.pool.client = &http.Client{Transport: &memory{bodies: bodies}}
+	kind := "text/plain; version=0.0.4"
+	if bytes.HasSuffix(bodies[0], []byte("# EOF\n")) {
+		kind = "application/openmetrics-text; version=1.0.0"
+	}
+	s.pool.client = &http.Client{Transport: &memory{kind: kind, bodies: bodies}}
 	return s, sink
 }
 
 // TestSteadyStateDoesNotAllocatePerSample holds what BenchmarkPass measures: a scrape of
 // lines seen before allocates a fixed small number of times, however many samples it has.
 func TestSteadyStateDoesNotAllocatePerSample(t *testing.T) {
-	for _, kind := range []string{"node", "cadvisor", "app"} {
+	for _, kind := range []string{"node", "cadvisor", "app", "openmetrics"} {
 		var at [2]float64
 		for k, n := range []int{100, 10_000} {
 			s, _ := newBench(t, exposition(kind, n))

@@ -315,6 +315,7 @@ func (x *pass) count(err, pushErr error, stale, reports int) {
 		m.refused.Inc()
 		if err == nil {
 			m.count(dropRefused, y.taken)
+			m.countExemplars(dropRefused, e.taken)
 		}
 		return
 	case err == nil:
