@@ -162,10 +162,10 @@ func (f *found) subtractSettled() {
 		settled[seq], last = true, max(last, seq)
 	}
 	for _, s := range f.segs {
-		if s.base < f.at.base || s.base > last {
-			continue
+		// Blocks that waited in memory have lower numbers than the segment they are in.
+		if s.base >= f.at.base {
+			s.subtract(settled, last)
 		}
-		s.subtract(settled, last)
 	}
 }
 
