@@ -69,6 +69,7 @@ func (ps *passes) end(x *pass) {
 // run scrapes: it fetches, parses and hands on. It returns false when ctx ended before.
 func (x *pass) run(ctx context.Context) (st state, ok bool) {
 	err := x.read(ctx)
+	x.response.close()
 	if ctx.Err() != nil || !x.borrow(ctx) {
 		// The program stops; what was cut off says nothing about the target.
 		x.rollback()
