@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -45,6 +46,7 @@ func runCommand(ctx context.Context, args []string, t terminal) int {
 	data := flags.String("data", "./data", "`DIR` for queues and log positions; it is made when missing")
 	listen := flags.String("listen", "127.0.0.1:12345", "`ADDRESS` of the status pages; port 0 takes a free one")
 	role := flags.String("role", app.RoleAll, "`ROLE` of this process: all, metrics (scrape), logs (log files) or singleton (nothing yet)")
+	profiling := flags.Bool("pprof", false, "serve /debug/pprof/; whoever can connect can then look into the memory of the process")
 	node := flags.String("node-name", "", "`NAME` of the Kubernetes node this runs on; $NODE_NAME by default, then the host name")
 	level := flags.String("log.level", "info", "least `LEVEL` to log: "+strings.Join(levels(), ", "))
 	format := flags.String("log.format", "logfmt", "`FORMAT` of log lines: "+strings.Join(formats(), ", "))
@@ -67,6 +69,9 @@ func runCommand(ctx context.Context, args []string, t terminal) int {
 		printProblems(t, *path, err)
 		return exitFailed
 	}
+	if !*profiling {
+		runtime.MemProfileRate = 0 // Nobody can ask for it, and it costs a megabyte and a half.
+	}
 	log := newLogger(t, *level, *format)
 	ctx, stop := untilSignal(ctx, log)
 	defer stop()
@@ -78,6 +83,7 @@ func runCommand(ctx context.Context, args []string, t terminal) int {
 		Role:       *role,
 		NodeName:   cmp.Or(*node, t.getenv("NODE_NAME"), hostName()),
 		Version:    version(),
+		Profiling:  *profiling,
 		Log:        log,
 	})
 	if err != nil {

@@ -62,7 +62,9 @@ type Options struct {
 	NodeName string
 	// Version is the program's version.
 	Version string
-	Log     *slog.Logger
+	// Profiling adds /debug/pprof/ to the status pages, see web.Pages.
+	Profiling bool
+	Log       *slog.Logger
 }
 
 // Run collects and delivers until ctx ends, then delivers or persists everything taken, in

@@ -18,6 +18,8 @@ func (p *program) pages() web.Pages {
 		Config:  p.Config.YAML,
 		Ready:   p.ready,
 		Queues:  p.queueStatus,
+
+		Profiling: p.Profiling,
 	}
 	if p.scraping != nil {
 		pages.Targets = func() any { return p.scraping.Status() }
