@@ -21,7 +21,7 @@ func (d *discard) Commit() error                  { return nil }
 func (d *discard) Rollback()                      {}
 
 // exposition writes n samples in the manner of a node exporter, of cAdvisor (long labels,
-// timestamps), of an application with histograms, or of one with exemplars.
+// timestamps), of kube-state-metrics, of an application with histograms, or of one with exemplars.
 func exposition(kind string, n int) []byte {
 	var b strings.Builder
 	for i := range n {
@@ -33,6 +33,11 @@ func exposition(kind string, n int) []byte {
 			fmt.Fprintf(&b, "node_metric_%d_bytes{device=\"device%d\",fstype=\"ext4\",mountpoint=\"/var/lib/data%d\"} %d\n", i/16, i%16, i%16, i*4096)
 		case "cadvisor":
 			fmt.Fprintf(&b, "container_metric_%d_total{container=\"app\",id=\"/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-burstable.slice/kubelet-kubepods-burstable-pod%032d.slice/cri-containerd-%064d.scope\",image=\"registry.example.org/team/application:v1.2.3\",name=\"%064d\",namespace=\"namespace\",pod=\"application-%d\"} %d.25 1700000000000\n", i%40, i/40, i/40, i/40, i/40, i)
+		case "ksm":
+			if i%1000 == 0 {
+				fmt.Fprintf(&b, "# HELP kube_pod_status_%d The state of pods.\n# TYPE kube_pod_status_%d gauge\n", i/1000, i/1000)
+			}
+			fmt.Fprintf(&b, "kube_pod_status_%d{namespace=\"namespace-%d\",pod=\"application-%d-7d4b9c6f5-x2x9z\",uid=\"0e6c9bb4-66a1-4c5b-8d7e-%012d\",phase=\"Phase%d\"} %d\n", i/1000, i%1000/50, i%1000/5, i%1000/5, i%5, i%5/4)
 		case "app":
 			if i%12 == 0 {
 				fmt.Fprintf(&b, "# TYPE request_duration_%d_seconds histogram\n", i/1200)
@@ -78,7 +83,7 @@ func (m *memory) Close() error               { return nil }
 // without relabelling of its series.
 func BenchmarkPass(b *testing.B) {
 	const n = 10_000
-	for _, kind := range []string{"node", "cadvisor", "app", "openmetrics"} {
+	for _, kind := range []string{"node", "cadvisor", "ksm", "app", "openmetrics"} {
 		text := exposition(kind, n)
 		for _, form := range []string{"same", "moved", "first", "unruly"} {
 			b.Run(kind+"/"+form, func(b *testing.B) {
@@ -149,7 +154,7 @@ func newBench(tb testing.TB, bodies ...[]byte) (*single, *discard) {
 // TestSteadyStateDoesNotAllocatePerSample holds what BenchmarkPass measures: a scrape of
 // lines seen before allocates a fixed small number of times, however many samples it has.
 func TestSteadyStateDoesNotAllocatePerSample(t *testing.T) {
-	for _, kind := range []string{"node", "cadvisor", "app", "openmetrics"} {
+	for _, kind := range []string{"node", "cadvisor", "ksm", "app", "openmetrics"} {
 		var at [2]float64
 		for k, n := range []int{100, 10_000} {
 			s, _ := newBench(t, exposition(kind, n))
