@@ -2,7 +2,10 @@ package app_test
 
 import (
 	"fmt"
+	"os"
 	"slices"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -146,4 +149,88 @@ func TestBadTargetRecovers(t *testing.T) {
 		})
 	}
 	waitScrapes(t, all, mimir, before(time.Now()))
+}
+
+// P29: a bomb of 10 GiB under the limits that Ingot has by default: 64 MiB of memory more at
+// most, and the neighbours are scraped as if nothing were.
+func TestP29HostileTargetsCostLittleMemoryAndNobodyElse(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []kit.Mode{kit.ModeGzipBomb} {
+		t.Run(string(mode), func(t *testing.T) {
+			t.Parallel()
+			testHostile(t, mode)
+		})
+	}
+}
+
+func testHostile(t *testing.T, mode kit.Mode) {
+	t.Helper()
+	mimir := kit.StartMetrics(t, kit.MetricsConfig{})
+	healthy, bad := targets(t, 2, 5), kit.StartTarget(t, 5)
+	p := kit.Start(t, kit.ProcessConfig{Config: config([]string{prometheusTo("metrics", mimir.PushURL())}, []string{
+		scrapeJob("healthy", healthy), scrapeJob("bad", []*kit.Target{bad}, "scrape_interval: 4s", "scrape_timeout: 4s"),
+	})})
+	for _, target := range append(healthy, bad) {
+		check(t, target.WaitScrapes(t.Context(), soon, 1))
+	}
+	first, began := peak(t, p), time.Now()
+	bad.SetMode(mode)
+	kit.Eventually(t, soon, "two hostile scrapes", func() error {
+		n := 0
+		for _, s := range bad.Served() {
+			if s.Mode == mode && !s.Ended.IsZero() {
+				n++
+			}
+		}
+		if n < 2 {
+			return fmt.Errorf("%d have ended", n)
+		}
+		return nil
+	})
+	var s targetStatus
+	kit.Eventually(t, soon, "the state of the hostile target", func() error {
+		have, err := targetStatuses(p)
+		if s = have[bad.Addr()]; err != nil || s.Health != "down" || s.Reason == "" {
+			return fmt.Errorf("%+v (%w)", s, err)
+		}
+		return nil
+	})
+	grown := peak(t, p) - first
+	t.Logf("%s: the peak of resident memory grew by %d MiB; %s: %s", mode, grown>>20, s.Reason, s.Error)
+	if grown > 64<<20 {
+		t.Errorf("the peak of resident memory grew by %d MiB, want 64 at most", grown>>20)
+	}
+	waitScrapes(t, healthy, mimir, before(time.Now()))
+	for i, target := range healthy {
+		worst, last := time.Duration(0), began
+		for _, s := range target.Served() {
+			if s.Began.After(began) {
+				worst, last = max(worst, s.Began.Sub(last)), s.Began
+			}
+		}
+		if worst > 2*interval+margin {
+			t.Errorf("healthy target %d was left alone for %s", i, worst)
+		}
+		up := mimir.Series("", fmt.Sprintf("up{instance=%q}", target.Addr()))
+		if len(up) != 1 || slices.ContainsFunc(up[0].Samples, func(s kit.Sample) bool { return s.V != 1 }) {
+			t.Errorf("up of healthy target %d is %+v, want ones", i, up)
+		}
+	}
+	waitBalance(t, p)
+}
+
+// peak returns the most memory that the process has had, in bytes.
+func peak(t *testing.T, p *kit.Process) int64 {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.Pid()))
+	check(t, err)
+	for line := range strings.Lines(string(text)) {
+		if rest, ok := strings.CutPrefix(line, "VmHWM:"); ok {
+			kib, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(rest), " kB"), 10, 64)
+			check(t, err)
+			return kib << 10
+		}
+	}
+	t.Fatal("no VmHWM")
+	return 0
 }

@@ -41,7 +41,7 @@ func brokenDestinations(path string) []broken {
 // R17, R18, R24, R25, R27, L37, P20: destinations that are unreachable, misspelt, wrong or
 // refusing are states of their own, in the backend's words. The process runs on, and the two
 // good destinations get everything without delay.
-func TestBrokenDestinationsDisturbNobody(t *testing.T) {
+func TestR27BrokenDestinationsDisturbNobody(t *testing.T) {
 	t.Parallel()
 	mimir, loki := kit.StartMetrics(t, kit.MetricsConfig{}), kit.StartLogs(t, kit.LogsConfig{})
 	want := make(map[string]broken)

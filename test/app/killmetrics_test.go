@@ -120,16 +120,16 @@ func (k *killer) checkLedger(t *testing.T, all []*kit.Target, r *kit.MetricsRece
 func TestKillLosesNoSettledScrape(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
-		durability, backend string
+		number, durability, backend string
 	}{
-		{"behind", "up"},
-		{"behind", "slow"}, // each answer takes longer than the half second before blocks go to disk
-		{"behind", "away"},
-		{"always", "up"},
-		{"always", "slow"},
-		{"always", "away"},
+		{"R03", "behind", "up"},
+		{"R03", "behind", "slow"}, // each answer takes longer than the half second before blocks go to disk
+		{"R04", "behind", "away"},
+		{"R03", "always", "up"},
+		{"R03", "always", "slow"},
+		{"R04", "always", "away"},
 	} {
-		t.Run(c.durability+"/"+c.backend, func(t *testing.T) {
+		t.Run(c.number+" "+c.durability+"/"+c.backend, func(t *testing.T) {
 			t.Parallel()
 			testKill(t, c.durability, c.backend)
 		})
@@ -180,7 +180,7 @@ func testKill(t *testing.T, durability, backend string) {
 // R4, P7: with `durability: always` a scrape is on disk before the next of the same target
 // begins. The backend hangs and the kill comes before the half second after which every
 // queue would write.
-func TestAlwaysHasTheLastScrapeButOneOnDisk(t *testing.T) {
+func TestR04AlwaysHasTheLastScrapeButOneOnDisk(t *testing.T) {
 	t.Parallel()
 	for i := range 3 {
 		t.Run(strconv.Itoa(i), func(t *testing.T) {

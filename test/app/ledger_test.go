@@ -118,10 +118,14 @@ func waitScrapes(t *testing.T, all []*kit.Target, r *kit.MetricsReceiver, must f
 	return repeated
 }
 
-// resent returns how many of the requests had the body of an earlier one.
+// resent returns how many of the requests had the body of an earlier one. Metadata of remote
+// write 1.0, requests without a sample, are the same every time and do not count.
 func resent(requests []kit.Request) int {
 	seen, again := make(map[string]bool), 0
 	for _, r := range requests {
+		if r.Items == 0 && r.Status/100 == 2 && !seen[r.Digest] {
+			continue
+		}
 		if seen[r.Digest] {
 			again++
 		}
@@ -179,6 +183,33 @@ func balance(p *kit.Process) error {
 	left := m.Sum("ingot_scrape_samples_pushed_total") + m.Sum("ingot_scrape_samples_dropped_total")
 	if scraped != left {
 		return fmt.Errorf("%g samples scraped, %g pushed or dropped", scraped, left)
+	}
+	return balanceSamples(m)
+}
+
+// balanceSamples checks the way of samples from the scrapes into the queue of each metrics
+// destination. A request that is being put together is in no account, so the last step is even
+// only while there is none.
+func balanceSamples(m kit.Exposition) error {
+	pushed := m.Sum("ingot_scrape_samples_pushed_total") + m.Sum("ingot_scrape_report_samples_pushed_total") +
+		m.Sum("ingot_scrape_stale_markers_pushed_total")
+	for _, endpoint := range m.Find("ingot_remotewrite_appended_samples_total") {
+		name := endpoint.Labels.Get("endpoint")
+		sum := func(metric, more string) float64 { return m.Sum(fmt.Sprintf("%s{endpoint=%q%s}", metric, name, more)) }
+		const before = `reason=~"write_relabel|native_histograms_off|custom_buckets"`
+		appended := sum("ingot_remotewrite_appended_samples_total", "")
+		encoded := sum("ingot_remotewrite_samples_total", "")
+		early := sum("ingot_remotewrite_dropped_samples_total", ","+before)
+		late := sum("ingot_remotewrite_dropped_samples_total", "") - early
+		put := sum("ingot_delivery_put_items_total", "")
+		switch {
+		case appended != pushed:
+			return fmt.Errorf("destination %s: %g samples pushed by scrapes, %g handed over", name, pushed, appended)
+		case appended != encoded+early:
+			return fmt.Errorf("destination %s: %g samples handed over, %g encoded and %g dropped", name, appended, encoded, early)
+		case encoded != put+late:
+			return fmt.Errorf("destination %s: %g samples encoded, %g put into the queue and %g dropped", name, encoded, put, late)
+		}
 	}
 	return nil
 }

@@ -80,8 +80,9 @@ func TestR10BacklogDrainsFiveTimesFasterThanItGrew(t *testing.T) {
 	began := time.Now()
 	r.outage(t, 16)
 	ended := time.Now()
-	waitScrapes(t, r.all, r.mimir, before(ended))
+	r.until(t, "the end of the backlog", func(q queue) bool { return q.Disk.Blocks == 0 && q.Memory.Blocks < 2 })
 	drained := time.Now()
+	waitScrapes(t, r.all, r.mimir, before(ended))
 	// It began when the first request came through: the pause before it is a matter of R12.
 	first := drained
 	for _, req := range r.mimir.Requests() {

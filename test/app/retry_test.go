@@ -22,23 +22,22 @@ type rule struct {
 	dropped string
 }
 
-// R12, R13, R15, R19, R22, R23, L38, L39, P2: what is sent again after which answer, when, and
+// R12, R13, R15, R22, R23, L38, L39, P2: what is sent again after which answer, when, and
 // how it is counted. In between nothing else is sent, or the order of a series would be lost.
 func TestAnswersDecideWhatIsSentAgain(t *testing.T) {
 	t.Parallel()
 	for _, r := range []rule{
-		{name: "429 with seconds", faults: []kit.Fault{kit.TooMany("2")}, wait: 2 * time.Second},
-		{name: "429 with a date", ahead: 3 * time.Second},
-		{name: "503 with seconds", faults: []kit.Fault{{Status: 503, RetryAfter: "1"}}, wait: time.Second},
-		{name: "429 with a date of the past", faults: []kit.Fault{kit.TooManyUntil(time.Unix(0, 0))}},
-		{name: "429 with garbage", faults: []kit.Fault{kit.TooMany("soon")}},
-		{name: "500 three times", faults: []kit.Fault{kit.Answer(500), kit.Answer(502), kit.Answer(504)}},
-		{name: "408", faults: []kit.Fault{kit.Answer(408)}},
-		{name: "cut before it is stored", faults: []kit.Fault{{CutBefore: true}}},
-		{name: "cut after it was stored", faults: []kit.Fault{{CutAfter: true}}},
-		{name: "400", faults: []kit.Fault{kit.Answer(400)}, dropped: "rejected"},
-		{name: "422", faults: []kit.Fault{kit.Answer(422)}, dropped: "rejected"},
-		{name: "413", faults: []kit.Fault{kit.Answer(413)}, dropped: "too_large"},
+		{name: "R13 429 with seconds", faults: []kit.Fault{kit.TooMany("2")}, wait: 2 * time.Second},
+		{name: "R13 429 with a date", ahead: 3 * time.Second},
+		{name: "R13 503 with seconds", faults: []kit.Fault{{Status: 503, RetryAfter: "1"}}, wait: time.Second},
+		{name: "R13 429 with a date of the past", faults: []kit.Fault{kit.TooManyUntil(time.Unix(0, 0))}},
+		{name: "R13 429 with garbage", faults: []kit.Fault{kit.TooMany("soon")}},
+		{name: "R12 500 three times", faults: []kit.Fault{kit.Answer(500), kit.Answer(502), kit.Answer(504)}},
+		{name: "R12 408", faults: []kit.Fault{kit.Answer(408)}},
+		{name: "R23 cut before it is stored", faults: []kit.Fault{{CutBefore: true}}},
+		{name: "R23 cut after it was stored", faults: []kit.Fault{{CutAfter: true}}},
+		{name: "R15 400", faults: []kit.Fault{kit.Answer(400)}, dropped: "rejected"},
+		{name: "R15 422", faults: []kit.Fault{kit.Answer(422)}, dropped: "rejected"},
 	} {
 		t.Run(r.name, func(t *testing.T) {
 			t.Parallel()
@@ -171,4 +170,27 @@ func checkDropped(t *testing.T, p *kit.Process, r rule) {
 			t.Errorf("%s: dropped %v, /metrics has %d as %s of %d, want one request", name, q.Dropped, byReason, r.dropped, total)
 		}
 	}
+}
+
+// A push of lines that is too large is dropped and counted, and the next goes out at once.
+// Requests of samples are split, see TestR19RequestsThatAreTooLargeAreSplit.
+func TestPushOfLinesThatIsTooLargeIsDroppedAndCounted(t *testing.T) {
+	t.Parallel()
+	loki := kit.StartLogs(t, kit.LogsConfig{})
+	tree, stop := startTree(t, 50, 1)
+	p := kit.Start(t, kit.ProcessConfig{Config: config([]string{lokiTo("logs", loki.PushURL())}, nil, podLogs(tree.Dir))})
+	loki.Faults.Script(kit.Fault{}, kit.Answer(413))
+	untilQueue(t, p, "logs", "a push dropped as too large", func(q queue) bool { return q.Dropped["too_large"].Blocks == 1 })
+	stop()
+	kit.Eventually(t, soon, "all lines but those of that push", func() error {
+		have, err := queues(p)
+		if err != nil {
+			return err
+		}
+		if lost, counted := len(tree.Report(loki, "").Lost), have["logs"].Dropped["too_large"].Items; int64(lost) != counted {
+			return fmt.Errorf("%d lines lost, %d counted as dropped", lost, counted)
+		}
+		return nil
+	})
+	waitBalance(t, p)
 }

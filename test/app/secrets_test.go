@@ -252,7 +252,7 @@ func TestPasswordFileIsReadAgainWhenItChanges(t *testing.T) {
 
 // R17: a refused password pauses the destination, for half a minute at a time. Nothing is
 // dropped, also not at a stop, and all arrives when the next start has the right one.
-func TestRefusedPasswordPausesAndLosesNothing(t *testing.T) {
+func TestR17RefusedPasswordPausesAndLosesNothing(t *testing.T) {
 	t.Parallel()
 	mimir := kit.StartMetrics(t, kit.MetricsConfig{})
 	mimir.Faults.Set(kit.Answer(401))

@@ -101,7 +101,7 @@ func TestAddressInUseEndsTheStart(t *testing.T) {
 
 // R40: the second process on one data directory ends with a clear error, and the first is not
 // disturbed.
-func TestSecondProcessOnOneDataDirectoryEnds(t *testing.T) {
+func TestR40SecondProcessOnOneDataDirectoryEnds(t *testing.T) {
 	t.Parallel()
 	mimir, loki := kit.StartMetrics(t, kit.MetricsConfig{}), kit.StartLogs(t, kit.LogsConfig{})
 	all := targets(t, 1, 3)
@@ -125,7 +125,7 @@ func TestSecondProcessOnOneDataDirectoryEnds(t *testing.T) {
 
 // R33, R34, L43, P12: a data directory that cannot be written is a visible state. Samples and
 // lines go on, and when the disk takes data again the state ends.
-func TestUnwritableDataDirectoryIsAState(t *testing.T) {
+func TestR34UnwritableDataDirectoryIsAState(t *testing.T) {
 	t.Parallel()
 	mimir, loki := kit.StartMetrics(t, kit.MetricsConfig{}), kit.StartLogs(t, kit.LogsConfig{})
 	all := targets(t, 1, 3)

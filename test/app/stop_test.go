@@ -16,6 +16,9 @@ import (
 // stopLimit is how long a stop may take whatever the backends do.
 const stopLimit = 10 * time.Second
 
+// upBackend is the state in which nothing may even be repeated.
+const upBackend = "R01 up"
+
 // backend is a state of both backends in which the program is told to stop.
 type backend struct {
 	name  string
@@ -28,9 +31,9 @@ type backend struct {
 func TestStopLosesNothingWhateverTheBackendsDo(t *testing.T) {
 	t.Parallel()
 	for i, state := range []backend{
-		{name: "up"},
+		{name: upBackend},
 		{name: "slow", fault: kit.Slow(500 * time.Millisecond)},
-		{name: "refusing connections", down: true},
+		{name: "R02 refusing connections", down: true},
 		{name: "500", fault: kit.Answer(500)},
 		{name: "429 for a minute", fault: kit.TooManyFor(time.Minute)},
 		{name: "hanging", fault: kit.Fault{Hang: true}},
@@ -42,7 +45,7 @@ func TestStopLosesNothingWhateverTheBackendsDo(t *testing.T) {
 	} {
 		// Both signals take turns over the states, and both are tried with healthy backends.
 		signals := []os.Signal{[]os.Signal{syscall.SIGTERM, syscall.SIGINT}[i%2]}
-		if state.name == "up" {
+		if state.name == upBackend {
 			signals = []os.Signal{syscall.SIGTERM, syscall.SIGINT}
 		}
 		for _, sig := range signals {

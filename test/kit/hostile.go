@@ -1,9 +1,11 @@
 package kit
 
 import (
+	"bufio"
 	"bytes"
 	"cmp"
 	"compress/gzip"
+	"fmt"
 	"io"
 	"net/http"
 	"strconv"
@@ -37,6 +39,10 @@ func (t *Target) answer(w http.ResponseWriter, r *http.Request, s Scrape, change
 	case ModeGzipBomb:
 		w.Header().Set("Content-Encoding", "gzip")
 		return gzipBomb(w)
+	case ModeLabels:
+		return repeat(w, "labels{", "l%d=\"x\",", "} 1\n")
+	case ModeSeries:
+		return repeat(w, "", "series_%d 1\n", "")
 	case ModeTruncated:
 		w.Header().Set("Content-Length", "1000")
 		_ = write(w, "seq{i=\"0\"} 1\n")
@@ -102,8 +108,21 @@ func slowly(w http.ResponseWriter, r *http.Request, body []byte, changed <-chan 
 	return true
 }
 
-// gzipBomb sends 1 GiB of valid exposition, compressed to about a thousandth. Gzip members
-// may follow one another, so one compressed mebibyte is sent a thousand times.
+// repeat sends a part ten million times, each with its number, between a head and a tail.
+func repeat(w io.Writer, head, part, tail string) bool {
+	out := bufio.NewWriterSize(w, 32<<10)
+	_, _ = out.WriteString(head) // the writer keeps its first error for Flush
+	for i := range 10_000_000 {
+		if _, err := fmt.Fprintf(out, part, i); err != nil {
+			return false
+		}
+	}
+	_, _ = out.WriteString(tail)
+	return out.Flush() == nil
+}
+
+// gzipBomb sends 10 GiB of valid exposition, compressed to about a thousandth. Gzip members
+// may follow one another, so one compressed mebibyte is sent ten thousand times.
 func gzipBomb(w io.Writer) bool {
 	const line = "# this comment is here only to be decompressed over and over ..\n"
 	var member bytes.Buffer
@@ -114,7 +133,7 @@ func gzipBomb(w io.Writer) bool {
 	if err := gz.Close(); err != nil {
 		panic(err)
 	}
-	for range 1 << 10 {
+	for range 10 << 10 {
 		if _, err := w.Write(member.Bytes()); err != nil {
 			return false
 		}

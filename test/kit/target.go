@@ -50,7 +50,9 @@ const (
 	ModeSlow         Mode = "slow"          // a valid body, one byte every 50 ms
 	ModeHang         Mode = "hang"          // no answer at all
 	ModeRedirectLoop Mode = "redirect loop" // 302 to itself
-	ModeGzipBomb     Mode = "gzip bomb"     // a valid body of 1 GiB in a megabyte
+	ModeGzipBomb     Mode = "gzip bomb"     // a valid body of 10 GiB in ten megabytes
+	ModeLabels       Mode = "labels"        // one series with ten million labels
+	ModeSeries       Mode = "series"        // ten million series, each of another name
 	ModeTruncated    Mode = "truncated"     // a body shorter than its Content-Length
 )
 
@@ -190,6 +192,7 @@ func (t *Target) ReportSelector(r *MetricsReceiver, tenant, selector string, unt
 		series string
 		scrape int64
 	}
+	arrived := r.Series(tenant, selector) // before what was served: nothing arrives earlier
 	t.mu.Lock()
 	served := slices.Clone(t.served)
 	t.mu.Unlock()
@@ -211,7 +214,7 @@ func (t *Target) ReportSelector(r *MetricsReceiver, tenant, selector string, unt
 		}
 	}
 	var got []id
-	for _, s := range r.Series(tenant, selector) {
+	for _, s := range arrived {
 		for _, sample := range slices.Concat(s.Samples, s.Repeated) {
 			if sample.Stale() {
 				continue
