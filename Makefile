@@ -42,6 +42,13 @@ test: ## Unit, golden, fuzz-seed and process tests; no root, no network, under 5
 	go test -timeout 5m $$(go list ./... | grep -v -E '/test/(app|demo)$$')
 	go test -timeout 5m -p 1 -count=1 ./test/app ./test/demo # Real processes: undisturbed, and never cached, since they build the program themselves.
 	go -C test/diff test -timeout 5m ./...
+	go -C test/conformance test -timeout 5m -count=1 ./...
+
+.PHONY: torture
+torture: ## Kills by the hundred, full, failing and slow disks, power cuts, OOM (5 min; root, strace).
+	@[ "$$(id -u)" = 0 ] || { echo 'make torture: must run as root: it mounts a small tmpfs and limits the memory of a process (sudo make torture)' >&2; exit 1; }
+	@command -v strace >/dev/null || { echo 'make torture: strace is missing; on Debian: apt-get install strace' >&2; exit 1; }
+	go test -tags torture -count=1 -v -timeout 10m -run '^TestTorture' ./test/app
 
 .PHONY: test-race
 test-race: ## The same under the race detector (needs a C compiler).
@@ -99,10 +106,11 @@ fmt-check: ## Fail where make fmt would change something.
 	$(LINT) fmt --diff
 
 .PHONY: vet
-vet: ## Run go vet, also over what make e2e builds.
+vet: ## Run go vet, also over what make e2e and make torture build.
 	go vet ./...
-	go vet -tags e2e ./test/...
+	go vet -tags e2e,torture ./test/...
 	go -C test/diff vet ./...
+	go -C test/conformance vet ./...
 
 .PHONY: lint
 lint: ## Run the linters of .golangci.yml (the first build takes minutes).

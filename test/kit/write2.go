@@ -115,16 +115,16 @@ func series2(ts *writev2.TimeSeries, table *symbols) (s WriteSeries, err error) 
 		s.Samples = append(s.Samples, Sample{T: in.Timestamp, V: in.Value, Start: in.StartTimestamp})
 	}
 	for i := range ts.Histograms {
-		h, err := histogram2(&ts.Histograms[i])
-		if err != nil {
-			return s, err
+		h, bad := histogram2(&ts.Histograms[i])
+		if bad != nil {
+			return s, bad
 		}
 		s.Histograms = append(s.Histograms, h)
 	}
 	for _, e := range ts.Exemplars {
-		pairs, err := table.pairs(e.LabelsRefs)
-		if err != nil {
-			return s, fmt.Errorf("exemplar: %w", err)
+		pairs, bad := table.pairs(e.LabelsRefs)
+		if bad != nil {
+			return s, fmt.Errorf("exemplar: %w", bad)
 		}
 		s.Exemplars = append(s.Exemplars, WriteExemplar{pairs, e.Value, e.Timestamp})
 	}

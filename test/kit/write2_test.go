@@ -73,7 +73,7 @@ func TestMetricsReceiverKeepsAllOfVersion2(t *testing.T) {
 	for _, kind := range []string{"Samples", "Histograms", "Exemplars"} {
 		written = append(written, resp.Header.Get("X-Prometheus-Remote-Write-"+kind+"-Written"))
 	}
-	if resp.StatusCode != 200 || strings.Join(written, " ") != "1 1 1" {
+	if resp.StatusCode != http.StatusOK || strings.Join(written, " ") != "1 1 1" {
 		t.Errorf("%s, written %q, want 200 and one of each", resp.Status, written)
 	}
 	counter, duration := r.Series("", "requests_total"), r.Series("", "duration_seconds")
@@ -191,7 +191,7 @@ func TestFaultsAnswerAnything(t *testing.T) {
 		Fault{Status: 400, Written: &Written{Samples: 2}},
 	)
 	n := 0
-	r.Faults.Choose(func(req *http.Request) (Fault, bool) {
+	r.Faults.Choose(func(*http.Request) (Fault, bool) {
 		n++
 		return Fault{Status: 418}, n == 1
 	})

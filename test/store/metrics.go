@@ -22,7 +22,7 @@ func (s *Store) pushMetrics(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	if message, err := kit.MessageOf(r.Header); err != nil || message != kit.Message1 {
+	if message, bad := kit.MessageOf(r.Header); bad != nil || message != kit.Message1 {
 		http.Error(w, "only remote write 1.0 in snappy is taken here", http.StatusUnsupportedMediaType)
 		return
 	}
