@@ -3,6 +3,7 @@ package httpclient
 import (
 	"net"
 	"sync"
+	"syscall"
 )
 
 // aheadSize is how much is read from a connection at once, in bytes.
@@ -19,14 +20,32 @@ func newReadAhead() *readAhead {
 }
 
 // aheadConn is a connection that reads large pieces when a lot comes, and holds no memory
-// when nothing does: it waits for the first bytes in the buffer of the reader, and takes one
-// of its own when that was filled. A connection has one reader at a time.
+// when nothing does: it takes a buffer of its own when that of the reader was filled, and only
+// for what has arrived already. A connection has one reader at a time.
 type aheadConn struct {
 	net.Conn
 	from *readAhead
-	buf  *[aheadSize]byte // Lent, nil while there is no rest.
-	rest []byte           // Read, but not asked for yet.
-	more bool             // The last read has got as much as it asked for.
+	raw  syscall.RawConn
+	now  func(fd uintptr) bool // readNow, made once.
+	buf  *[aheadSize]byte      // Lent, nil while there is no rest.
+	rest []byte                // Read, but not asked for yet.
+	n    int                   // What readNow has read.
+	more bool                  // The last read has got as much as it asked for.
+}
+
+// newAheadConn returns conn itself where the system does not let us look at it.
+func newAheadConn(conn net.Conn, from *readAhead) net.Conn {
+	socket, ok := conn.(syscall.Conn)
+	if !ok {
+		return conn
+	}
+	raw, err := socket.SyscallConn()
+	if err != nil {
+		return conn
+	}
+	c := &aheadConn{Conn: conn, from: from, raw: raw}
+	c.now = c.readNow
+	return c
 }
 
 // Read implements net.Conn.
@@ -34,19 +53,30 @@ func (c *aheadConn) Read(p []byte) (int, error) {
 	if len(c.rest) > 0 {
 		return c.take(p), nil
 	}
-	if !c.more || len(p) >= aheadSize {
-		n, err := c.Conn.Read(p)
-		c.more = n == len(p) && n > 0
-		return n, err
+	if c.more && len(p) < aheadSize {
+		c.buf, _ = c.from.free.Get().(*[aheadSize]byte)
+		c.n = 0
+		if err := c.raw.Read(c.now); err == nil && c.n > 0 {
+			c.more = c.n == len(c.buf)
+			c.rest = c.buf[:c.n]
+			return c.take(p), nil
+		}
+		// Nothing is there yet. The reader may have to wait for long, as between two
+		// requests, so it does that without our buffer; the same goes for errors.
+		c.from.free.Put(c.buf)
+		c.buf = nil
 	}
-	c.buf, _ = c.from.free.Get().(*[aheadSize]byte)
-	n, err := c.Conn.Read(c.buf[:])
-	c.more = n == len(c.buf)
-	c.rest = c.buf[:n]
-	if n = c.take(p); n > 0 {
-		err = nil // It comes again with the next read.
-	}
+	n, err := c.Conn.Read(p)
+	c.more = n == len(p) && n > 0
 	return n, err
+}
+
+// readNow reads what has arrived into buf.
+func (c *aheadConn) readNow(fd uintptr) bool {
+	if n, err := syscall.Read(int(fd), c.buf[:]); err == nil {
+		c.n = n
+	}
+	return true // Do not wait.
 }
 
 // take hands out of the rest and gives the buffer back when it is used up.

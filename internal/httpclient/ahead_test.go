@@ -18,34 +18,49 @@ import (
 	promconfig "github.com/prometheus/common/config"
 )
 
-// piecewise is a connection whose reads yield what is sent in pieces of random size, and that
-// counts the reads.
-type piecewise struct {
-	net.Conn
-	data   []byte
-	random *rand.Rand
-	reads  int
-}
-
-func (c *piecewise) Read(p []byte) (int, error) {
-	c.reads++
-	if len(c.data) == 0 {
-		return 0, io.EOF
+// pair returns both ends of a connection over loopback, the first one reading ahead.
+func pair(t *testing.T) (*aheadConn, net.Conn) {
+	t.Helper()
+	ln, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
 	}
-	n := copy(p, c.data[:min(len(c.data), 1+c.random.IntN(70_000))])
-	c.data = c.data[n:]
-	return n, nil
+	defer ln.Close()
+	conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	far, err := ln.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, ok := newAheadConn(conn, newReadAhead()).(*aheadConn)
+	if !ok {
+		t.Fatal("a TCP connection does not read ahead")
+	}
+	t.Cleanup(func() { c.Close(); far.Close() })
+	return c, far
 }
 
 func TestReadingAheadChangesNothing(t *testing.T) {
-	random := rand.New(rand.NewPCG(1, 2))
-	ahead := newReadAhead()
-	for range 50 {
+	for round := range 50 {
+		random := rand.New(rand.NewPCG(1, uint64(round)))
 		want := make([]byte, random.IntN(500_000))
 		for i := range want {
 			want[i] = byte(random.Uint32())
 		}
-		c := &aheadConn{Conn: &piecewise{data: want, random: random}, from: ahead}
+		c, far := pair(t)
+		pieces := rand.New(rand.NewPCG(2, uint64(round)))
+		go func() {
+			for rest := want; len(rest) > 0; {
+				n, err := far.Write(rest[:min(len(rest), 1+pieces.IntN(70_000))])
+				if err != nil {
+					break
+				}
+				rest = rest[n:]
+			}
+			far.Close()
+		}()
 		var got []byte
 		p := make([]byte, 100_000)
 		for {
@@ -67,24 +82,61 @@ func TestReadingAheadChangesNothing(t *testing.T) {
 	}
 }
 
-func TestSmallReadsOfALotBecomeLargeOnes(t *testing.T) {
-	conn := &piecewise{data: make([]byte, 1<<20), random: rand.New(rand.NewPCG(1, 2))}
-	c := &aheadConn{Conn: conn, from: newReadAhead()}
-	if n, err := io.Copy(io.Discard, struct{ io.Reader }{io.LimitReader(c, 1<<20)}); n != 1<<20 || err != nil {
-		t.Fatal(n, err)
+func TestSmallReadsOfALotTakeTheWholeOfIt(t *testing.T) {
+	c, far := pair(t)
+	if _, err := far.Write(make([]byte, 10<<10)); err != nil {
+		t.Fatal(err)
 	}
-	many := conn.reads
-	conn = &piecewise{data: make([]byte, 1<<20), random: rand.New(rand.NewPCG(1, 2))}
-	c = &aheadConn{Conn: conn, from: newReadAhead()}
 	small := make([]byte, 1<<10)
-	for {
-		if _, err := c.Read(small); err != nil {
-			break
+	for range 2 {
+		if _, err := io.ReadFull(c, small); err != nil {
+			t.Fatal(err)
 		}
 	}
-	if conn.reads > 2*many {
-		t.Errorf("%d reads of the connection for 1024 of its reader, %d with large buffers", conn.reads, many)
+	if len(c.rest) != 8<<10 {
+		t.Errorf("%d bytes are read ahead after two reads, want the other 8192", len(c.rest))
 	}
+}
+
+// TestWaitingTakesNoBuffer reads just what an answer has, so that the last read is full, as
+// one of a known length is.
+func TestWaitingTakesNoBuffer(t *testing.T) {
+	c, far := pair(t)
+	if _, err := far.Write(make([]byte, 4096)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(c, make([]byte, 4096)); err != nil || !c.more {
+		t.Fatalf("%v, more is %v, want a full read", err, c.more)
+	}
+	done := make(chan byte)
+	var lent bool
+	waits := make(chan struct{})
+	c.Conn = before{c.Conn, func() { lent = c.buf != nil; close(waits) }}
+	go func() {
+		p := make([]byte, 1)
+		if _, err := c.Read(p); err != nil {
+			t.Error(err)
+		}
+		done <- p[0]
+	}()
+	<-waits
+	if _, err := far.Write([]byte{7}); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-done; got != 7 || lent {
+		t.Errorf("read %d, want 7; a buffer was held while waiting: %v", got, lent)
+	}
+}
+
+// before calls a function before each read that may wait.
+type before struct {
+	net.Conn
+	call func()
+}
+
+func (b before) Read(p []byte) (int, error) {
+	b.call()
+	return b.Conn.Read(p)
 }
 
 func newScraper(t testing.TB, cfg promconfig.HTTPClientConfig) *http.Client {

@@ -61,7 +61,7 @@ func (t tuning) transport(cfg promconfig.HTTPClientConfig, tlsConfig *tls.Config
 		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
 			conn, err := dialer.DialContext(ctx, network, address)
 			if err == nil && t.ahead != nil {
-				conn = &aheadConn{Conn: conn, from: t.ahead}
+				conn = newAheadConn(conn, t.ahead)
 			}
 			return conn, err
 		},
