@@ -9,8 +9,9 @@ import (
 )
 
 // forgetImage takes the program's own code and constants out of its resident memory, of which
-// most was needed once, to start: the tables of types of the Kubernetes API above all. They
-// stay in the page cache, and what is needed again comes back by itself, in pieces.
+// most is needed rarely or was needed once, to start: the tables of types of the Kubernetes API
+// above all. They stay in the page cache, and what is in use comes back by itself within
+// microseconds.
 func forgetImage() error {
 	program, err := os.Readlink("/proc/self/exe")
 	if err != nil {

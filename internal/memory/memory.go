@@ -73,10 +73,11 @@ const (
 	gcPercent = 50
 	// checkPause is the time between two looks, a few microseconds each.
 	checkPause = time.Second
-	// refreshPause is how often the control group is asked, whose limit may be resized.
+	// refreshPause is how often the control group is asked, whose limit may be resized, and
+	// how often what is not in use of the program itself is given back; startTime is when that
+	// is done first.
 	refreshPause = time.Minute
-	// startTime is how long after the start what only the start needed is given back.
-	startTime = 10 * time.Second
+	startTime    = 10 * time.Second
 	// slack is by how much of the limit the use must fall below a level to leave it.
 	slack = 0.05
 )
@@ -126,22 +127,17 @@ func (g *Guard) Run(ctx context.Context) error {
 	defer g.configure()()
 	ticker := time.NewTicker(checkPause)
 	defer ticker.Stop()
-	started := time.NewTimer(startTime)
-	defer started.Stop()
-	refreshed := time.Now()
+	refreshed := time.Now().Add(startTime - refreshPause)
 	for {
 		g.check()
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-started.C:
-			if err := forgetImage(); err != nil {
-				g.log.Debug("pages of the program stay in memory", "err", err)
-			}
 		case now := <-ticker.C:
 			if now.Sub(refreshed) >= refreshPause {
 				refreshed = now
 				g.setLimit()
+				g.forget()
 			}
 		}
 	}
@@ -172,6 +168,12 @@ func (g *Guard) setLimit() {
 	}
 	if _, err := memlimit.Set(); err != nil && !errors.Is(err, memlimit.ErrNoLimit) {
 		g.log.Debug("no memory limit found in the control group", "err", fmt.Errorf("read the control group: %w", err))
+	}
+}
+
+func (g *Guard) forget() {
+	if err := forgetImage(); err != nil {
+		g.log.Debug("pages of the program stay in memory", "err", err)
 	}
 }
 
