@@ -161,11 +161,12 @@ func (t *Table) templateOf(key []byte, finished model.Labels, packed byte) (uint
 	w := t.work
 	m := t.shared.scratch()
 	defer t.shared.free(m)
+	name := nameEnd(key)
 	makes := func(p template) bool {
-		m.labels = p.append(m.labels[:0], key, &t.target)
+		m.labels = p.append(m.labels[:0], key, name, &t.target)
 		return string(m.labels) == string(finished)
 	}
-	_, named := w.names[string(key[:nameEnd(key)])]
+	_, named := w.names[string(key[:name])]
 	if len(key) < longKey && (named || len(t.names) < noName) {
 		for i, number := range w.recent {
 			if int(number) >= len(t.templates) {

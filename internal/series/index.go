@@ -174,9 +174,10 @@ func (t *Table) stored(id uint32, r *reader, m *scratch) []byte {
 	if p.isWhole() {
 		return t.wholes.get(part)
 	}
-	m.key = append(m.key[:0], t.names[row.name].Value()...)
+	name := t.names[row.name].Value()
+	m.key = append(m.key[:0], name...)
 	m.key = append(m.key, r.text(&t.texts, t.shared, part)...)
-	m.labels = p.append(m.labels[:0], m.key, &t.target)
+	m.labels = p.append(m.labels[:0], m.key, len(name), &t.target)
 	return m.labels
 }
 

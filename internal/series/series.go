@@ -142,7 +142,7 @@ func (t *Table) Len() int {
 // Bytes returns how much memory the table holds, in bytes. Templates and names are shared
 // with other tables and not counted.
 func (t *Table) Bytes() int {
-	n := tableBytes + len(t.target.wire) + 2*cap(t.target.at) +
+	n := tableBytes + cap(t.target.wire) + 2*cap(t.target.at) +
 		8*cap(t.hashes) + rowBytes*cap(t.rows) +
 		2*cap(t.parts) + t.texts.bytes() + 8*cap(t.wholes.at) + cap(t.wholes.bytes) +
 		8*(cap(t.templates)+cap(t.names)) +
@@ -270,12 +270,15 @@ func (t *Table) Take(r Row, at int64, own, track bool) Taken {
 // [model.Labels]. key is the key of the line the row was found for. It allocates nothing
 // beyond dst.
 func (t *Table) AppendLabels(dst []byte, r Row, key []byte) []byte {
-	part := t.rows[r].part &^ aliasBit
-	p := t.template(part)
-	if p.isWhole() {
-		return append(dst, t.wholes.get(part)...)
+	row := &t.rows[r]
+	if row.name == noName {
+		return append(dst, t.wholes.get(row.part&^aliasBit)...)
 	}
-	return p.append(dst, key, &t.target)
+	name := len(t.names[row.name].Value())
+	if name > len(key) {
+		return dst // Ruled out by the hash of keys.
+	}
+	return t.template(row.part&^aliasBit).append(dst, key, name, &t.target)
 }
 
 // Has reports whether a sample of the labels was taken in this scrape, one that counts for

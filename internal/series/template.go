@@ -37,8 +37,8 @@ const (
 	maxStrings   = 64
 	maxGap       = 255
 	nameLabel    = "__name__"
-	// slack is room for a label's own bytes around name and value: two tags and lengths of
-	// two messages of at most 64 KiB.
+	// slack is room for a label's own bytes around name and value: three tags and lengths of
+	// messages of at most 64 KiB.
 	slack = 12
 )
 
@@ -200,99 +200,10 @@ func (m *maker) find(key []byte, name, value string) (i int, verbatim bool) {
 	return i, false
 }
 
-// append appends the finished labels of the line with the given key. A key that the template
-// does not fit, which the hash of keys rules out, gives nothing or wrong labels.
-func (p template) append(dst, key []byte, t *targetLabels) []byte {
-	var found [maxStrings]span
-	n := int(p[4])
-	name := nameEnd(key)
-	at := name
-	for i := range n {
-		at += int(p[templateHead+i])
-		if at > len(key) {
-			return dst
-		}
-		size := bytes.IndexByte(key[at:], '"')
-		if size < 0 {
-			return dst
-		}
-		found[i&(maxStrings-1)] = span{uint16(at), uint16(at + size)}
-		at += size
-	}
-	room := int(p[2]) | int(p[3])<<8
-	dst = slices.Grow(dst, room+len(t.wire)+int(p[1])*len(key))
-	w := len(dst)
-	d := dst[:cap(dst)]
-	for s := string(p[templateHead+n:]); len(s) > 0; {
-		switch s[0] {
-		case stepName:
-			w = putLabel(d, w, nameLabel, key[:name])
-			s = s[1:]
-		case stepRaw:
-			v := found[s[1]&(maxStrings-1)]
-			size := int(s[2])
-			w = putRaw(d, w, key[int(v.from)-2-size:v.to], size)
-			s = s[3:]
-		case stepAs:
-			v := found[s[1]&(maxStrings-1)]
-			size := int(s[2])
-			w = putLabel(d, w, s[3:3+size], key[v.from:v.to])
-			s = s[3+size:]
-		case stepTarget:
-			w += copy(d[w:], t.wire[t.at[s[1]]:t.at[s[2]]])
-			s = s[3:]
-		case stepText:
-			size := int(s[1]) | int(s[2])<<8
-			w += copy(d[w:], s[3:3+size])
-			s = s[3+size:]
-		default:
-			return dst
-		}
-	}
-	return d[:w]
-}
-
-// putRaw writes a label in wire form that stands in the line as name="value, where the two
-// bytes between are just what the wire form needs room for.
-func putRaw(d []byte, w int, raw []byte, name int) int {
-	value := len(raw) - name - 2
-	size := len(raw) + 2
-	if size >= 128 {
-		return putLabel(d, w, raw[:name], raw[name+2:])
-	}
-	d = d[w : w+size+2]
-	copy(d[4:], raw)
-	d[0], d[1], d[2], d[3] = 0x0a, byte(size), 0x0a, byte(name)
-	d[4+name], d[5+name] = 0x12, byte(value)
-	return w + size + 2
-}
-
-// putLabel writes a label in wire form, of a name and a value below 64 KiB.
-func putLabel[N string | []byte](d []byte, w int, name N, value []byte) int {
-	n, v := model.UvarintLen(uint64(len(name))), model.UvarintLen(uint64(len(value)))
-	d[w] = 0x0a
-	w = putUvarint(d, w+1, 2+n+len(name)+v+len(value))
-	d[w] = 0x0a
-	w = putUvarint(d, w+1, len(name))
-	w += copy(d[w:], name)
-	d[w] = 0x12
-	w = putUvarint(d, w+1, len(value))
-	return w + copy(d[w:], value)
-}
-
-func putUvarint(d []byte, w, v int) int {
-	for v >= 0x80 {
-		d[w] = byte(v) | 0x80
-		v >>= 7
-		w++
-	}
-	d[w] = byte(v)
-	return w + 1
-}
-
 // targetLabels is the labels of the target.
 type targetLabels struct {
-	wire model.Labels
+	wire []byte   // With four chunks behind the labels, so that they can be copied by chunks.
+	size int      // Without it.
 	at   []uint16 // Where each begins, and the end.
 }
 
@@ -300,24 +211,25 @@ type targetLabels struct {
 // kept with the series.
 const maxTarget = 1<<16 - 1
 
-func newTargetLabels(ls model.Labels) targetLabels {
-	t := targetLabels{wire: ls}
+func newTargetLabels(ls model.Labels) (t targetLabels) {
 	for _, _, raw, rest, ok := ls.Next(); ok; _, _, raw, rest, ok = rest.Next() {
 		end := len(ls) - len(rest)
 		if end > maxTarget || len(t.at) == 255 {
 			break
 		}
 		t.at = append(t.at, uint16(end-len(raw)))
-		t.wire = ls[:end]
+		t.size = end
 	}
-	t.at = slices.Clip(append(t.at, uint16(len(t.wire))))
+	t.at = slices.Clip(append(t.at, uint16(t.size)))
+	t.wire = make([]byte, t.size+4*chunk)
+	copy(t.wire, ls[:t.size])
 	return t
 }
 
 // find returns the number of the label with the given wire form, -1 when there is none.
 func (t *targetLabels) find(raw model.Labels) int {
 	for i := range len(t.at) - 1 {
-		if t.wire[t.at[i]:t.at[i+1]] == raw {
+		if string(t.wire[t.at[i]:t.at[i+1]]) == string(raw) {
 			return i
 		}
 	}
