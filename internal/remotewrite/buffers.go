@@ -1,67 +1,142 @@
 package remotewrite
 
-import "sync"
+import (
+	"context"
+	"sync"
+	"time"
+)
 
-// pool is a free list of buffers. Unlike a sync.Pool it is bounded and survives garbage
-// collections, which else would allocate these large buffers anew all the time.
-type pool struct {
-	size, limit int // bytes of a new buffer, and of the largest one to keep
-	keep        int // buffers
+// idleBuffers is how long a buffer that nobody needs is kept, and up to twice that.
+const idleBuffers = 3 * time.Second
 
-	mu   sync.Mutex
-	free [][]byte
+// pool is a free list. Unlike a sync.Pool it survives garbage collections, which else would
+// make these large things be allocated anew all the time. It is bounded by what is in use at
+// the same time: what was not needed for a while is given up by trim.
+type pool[T any] struct {
+	create func() T
+
+	mu     sync.Mutex
+	free   []T
+	unused int // the fewest that were free since the last trim
 }
 
-// get returns an empty buffer of at least the pool's size.
-func (p *pool) get() []byte {
+// get returns something from the list, or something new.
+func (p *pool[T]) get() T {
+	p.mu.Lock()
+	n := len(p.free) - 1
+	if n < 0 {
+		p.mu.Unlock()
+		return p.create()
+	}
+	defer p.mu.Unlock()
+	x := p.free[n]
+	clear(p.free[n:])
+	p.free = p.free[:n]
+	p.unused = min(p.unused, n)
+	return x
+}
+
+// put takes something back.
+func (p *pool[T]) put(x T) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if n := len(p.free); n > 0 {
-		b := p.free[n-1]
-		p.free = p.free[:n-1]
-		return b
-	}
-	return make([]byte, 0, p.size)
+	p.free = append(p.free, x)
 }
 
-// put takes a buffer back, unless it is none of the pool's or something extraordinary has made
-// it far too large.
-func (p *pool) put(b []byte) {
-	if cap(b) < p.size || cap(b) > p.limit {
-		return
-	}
+// trim gives up what was not used since the last trim, which is at the front of the list.
+func (p *pool[T]) trim() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if len(p.free) < p.keep {
-		p.free = append(p.free, b[:0])
+	n := copy(p.free, p.free[p.unused:])
+	clear(p.free[n:])
+	p.free = p.free[:n]
+	if p.unused = n; n == 0 {
+		p.free = nil
 	}
 }
 
-// room returns raw with room for n more bytes. It doubles up to what a piece can have, since
-// append would go beyond that by a quarter.
-func room(raw []byte, n int) []byte {
-	if cap(raw)-len(raw) >= n {
-		return raw
-	}
-	size := max(min(2*cap(raw), pieceBytes+pieceSlack), len(raw)+n)
-	return append(make([]byte, 0, size), raw...)
+func newBytePool(size int) *pool[[]byte] {
+	return &pool[[]byte]{create: func() []byte { return make([]byte, 0, size) }}
 }
 
-// chunkSize is the unit in which compressed data is held.
-const chunkSize = 32 << 10
+const (
+	// chunkSize is the unit in which compressed data is held.
+	chunkSize = 16 << 10
+	// smallestRaw is the smallest size of buffers for what is not compressed yet.
+	smallestRaw = 16 << 10
+)
 
 // buffers are what all streams of a writer share.
 type buffers struct {
-	raw     pool // pieces before compression
-	scratch pool // one piece after compression
-	chunks  pool // of chains
+	raw     []*pool[[]byte] // pieces before compression, by size
+	sizes   []int           // of raw, ascending, the last one for a whole piece
+	scratch *pool[[]byte]   // one piece after compression
+	chunks  *pool[[]byte]   // of chains
 }
 
 func newBuffers() *buffers {
-	return &buffers{
-		raw:     pool{size: firstPiece, limit: pieceBytes + pieceSlack, keep: 8},
-		scratch: pool{size: maxPieceEncoded, limit: maxPieceEncoded, keep: 2},
-		chunks:  pool{size: chunkSize, limit: chunkSize, keep: 32},
+	b := &buffers{scratch: newBytePool(maxPieceEncoded), chunks: newBytePool(chunkSize)}
+	for size := smallestRaw; size < pieceBytes/2; size *= 4 {
+		b.sizes = append(b.sizes, size)
+	}
+	b.sizes = append(b.sizes, pieceBytes+pieceSlack)
+	for _, size := range b.sizes {
+		b.raw = append(b.raw, newBytePool(size))
+	}
+	return b
+}
+
+// room returns raw with room for n more bytes, in another buffer if it has to.
+func (b *buffers) room(raw []byte, n int) []byte {
+	n += len(raw)
+	if cap(raw) >= n {
+		return raw
+	}
+	var larger []byte
+	for i, size := range b.sizes {
+		if size >= n {
+			larger = b.raw[i].get()
+			break
+		}
+	}
+	if larger == nil {
+		larger = make([]byte, 0, n) // Something extraordinary, which put does not keep.
+	}
+	larger = append(larger, raw...)
+	b.putRaw(raw)
+	return larger
+}
+
+// putRaw takes back a buffer that came from room.
+func (b *buffers) putRaw(raw []byte) {
+	for i, size := range b.sizes {
+		if cap(raw) == size {
+			b.raw[i].put(raw[:0])
+		}
+	}
+}
+
+// trim gives up what is not needed any more.
+func (b *buffers) trim() {
+	b.scratch.trim()
+	b.chunks.trim()
+	for _, p := range b.raw {
+		p.trim()
+	}
+}
+
+// run gives up what is not needed any more until ctx ends, and calls more each time.
+func (b *buffers) run(ctx context.Context, more func()) {
+	t := time.NewTicker(idleBuffers)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+			b.trim()
+			more()
+		}
 	}
 }
 
@@ -71,7 +146,7 @@ type chain struct {
 	size   int
 }
 
-func (c *chain) write(p *pool, b []byte) {
+func (c *chain) write(p *pool[[]byte], b []byte) {
 	c.size += len(b)
 	for len(b) > 0 {
 		last := len(c.chunks) - 1
@@ -95,9 +170,9 @@ func (c *chain) appendTo(dst []byte) []byte {
 }
 
 // release empties the chain.
-func (c *chain) release(p *pool) {
+func (c *chain) release(p *pool[[]byte]) {
 	for i, chunk := range c.chunks {
-		p.put(chunk)
+		p.put(chunk[:0])
 		c.chunks[i] = nil
 	}
 	c.chunks, c.size = c.chunks[:0], 0
@@ -110,7 +185,7 @@ type cursor struct {
 }
 
 // copyTo moves the next n bytes to another chain.
-func (r *cursor) copyTo(dst *chain, p *pool, n int) {
+func (r *cursor) copyTo(dst *chain, p *pool[[]byte], n int) {
 	for n > 0 {
 		part := r.chain.chunks[r.chunk][r.at:]
 		if len(part) > n {

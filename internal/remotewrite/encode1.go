@@ -48,8 +48,17 @@ type item struct {
 	batch     *model.Batch // of the exemplars
 }
 
-// appendSeries1 appends one series with one sample to a request of 1.0. Beyond dst nothing is
-// allocated.
+// maxSeries1 returns at least as many bytes as appendSeries1 appends.
+func maxSeries1(it *item) int {
+	n := len(it.labels) + len(it.histogram) + 64
+	for i := range it.exemplars {
+		n += int(it.exemplars[i].Labels.To-it.exemplars[i].Labels.From) + 64
+	}
+	return n
+}
+
+// appendSeries1 appends one series with one sample to a request of 1.0. Where dst has room for
+// maxSeries1, nothing is allocated.
 func appendSeries1(dst []byte, it *item) []byte {
 	stamp := uint64(it.T)
 	width := model.UvarintLen(stamp)
@@ -72,9 +81,11 @@ func appendSeries1(dst []byte, it *item) []byte {
 		dst = append(dst, it.histogram...)
 		dst = append(dst, tagHistTime)
 	} else {
-		dst = append(dst, tagSamples, byte(value), tagValue)
-		dst = binary.LittleEndian.AppendUint64(dst, math.Float64bits(it.V)) // Keeps the bits of a stale marker.
-		dst = append(dst, tagTime)
+		// The bits of a stale marker stay as they are.
+		n := len(dst)
+		dst = dst[:n+12]
+		dst[n], dst[n+1], dst[n+2], dst[n+11] = tagSamples, byte(value), tagValue, tagTime
+		binary.LittleEndian.PutUint64(dst[n+3:], math.Float64bits(it.V))
 	}
 	dst = binary.AppendUvarint(dst, stamp)
 	for i := range it.exemplars {

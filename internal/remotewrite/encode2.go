@@ -56,7 +56,7 @@ func (b *builder) seal(buf *buffers) []byte {
 	appendElements(&c, buf, b.wire)
 	appendElements(&c, buf, b.series)
 	body := newBody(b.size(), &c)
-	c.release(&buf.chunks)
+	c.release(buf.chunks)
 	return body
 }
 

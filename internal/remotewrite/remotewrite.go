@@ -3,10 +3,11 @@
 //
 // A source opens a transaction with [Writer.Appender], appends what a scrape yields as it is
 // read, and commits or rolls back (transaction.go). Samples are encoded as they come: for 1.0
-// (encode1.go) into a piece of at most 768 KiB that is compressed when it is full (compress.go), for
-// 2.0 (encode2.go, symbols.go) into a request with symbols of its own. Commit moves that into
-// the open request of the shard that the target belongs to (shard.go, merge2.go), and a request
-// that is full or old enough goes to the endpoint's queue. [Codec] is what the queue asks when
+// (encode1.go) into a piece of some 300 KiB that is compressed when it is full (compress.go), for
+// 2.0 (encode2.go, symbols.go) into a request with symbols of its own. What fills a request
+// is put together at once. Commit hands that over and moves the rest into the open request of
+// the shard that the target belongs to (shard.go, merge2.go), and a request that is full or old
+// enough goes to the endpoint's queue. [Codec] is what the queue asks when
 // an endpoint wants a request in another form (codec.go, format.go).
 //
 // The package sends nothing itself, keeps nothing across restarts, never waits for a backend
@@ -31,9 +32,6 @@ import (
 // a request, enough for 400 000 samples a second. Each may hold an open request, so more of
 // them make smaller requests and need more memory.
 const DefaultShards = 4
-
-// keepTransactions bounds the transactions that are kept for later, with their small buffers.
-const keepTransactions = 64
 
 // Queue takes finished requests. In the program this is *delivery.Queue, with a directory, so
 // that Put does not wait for the backend.
@@ -68,9 +66,7 @@ type Writer struct {
 	buf      *buffers
 	seed     maphash.Seed
 	families *collector // nil if no endpoint wants metadata in requests of its own
-
-	mu   sync.Mutex
-	free []*transaction
+	free     *pool[*transaction]
 }
 
 // New returns a writer for the endpoints, whose names differ.
@@ -81,6 +77,7 @@ func New(log *slog.Logger, reg prometheus.Registerer, endpoints []Endpoint) *Wri
 			w.families = &collector{seen: map[model.Metadata]time.Time{}}
 		}
 	}
+	w.free = &pool[*transaction]{create: w.newTransaction}
 	m := newMetrics(reg)
 	for _, e := range endpoints {
 		w.streams = append(w.streams, newStream(e, log, m.endpoint(e.Name), w))
@@ -96,22 +93,14 @@ func New(log *slog.Logger, reg prometheus.Registerer, endpoints []Endpoint) *Wri
 // The error of Commit says which queues did not take a request, whose samples are counted as
 // dropped.
 func (w *Writer) Appender(key uint64) model.Appender {
-	t := w.transaction()
+	t := w.free.get()
 	for _, p := range t.parts {
 		p.begin(key)
 	}
 	return t
 }
 
-func (w *Writer) transaction() *transaction {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if n := len(w.free); n > 0 {
-		t := w.free[n-1]
-		w.free[n-1] = nil
-		w.free = w.free[:n-1]
-		return t
-	}
+func (w *Writer) newTransaction() *transaction {
 	t := &transaction{w: w}
 	for _, s := range w.streams {
 		t.parts = append(t.parts, &part{stream: s})
@@ -124,10 +113,14 @@ func (w *Writer) release(t *transaction) {
 	for _, p := range t.parts {
 		p.release()
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if len(w.free) < keepTransactions {
-		w.free = append(w.free, t)
+	w.free.put(t)
+}
+
+// trim gives up what has not been needed for a while.
+func (w *Writer) trim() {
+	w.free.trim()
+	for _, s := range w.streams {
+		s.trim()
 	}
 }
 
@@ -137,6 +130,9 @@ func (w *Writer) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	for _, s := range w.streams {
 		wg.Go(func() { s.run(ctx) })
+	}
+	if len(w.streams) > 0 {
+		w.buf.run(ctx, w.trim)
 	}
 	wg.Wait()
 	return nil

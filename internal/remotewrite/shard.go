@@ -30,12 +30,15 @@ type shard struct {
 	inRaw    int // samples
 
 	// The open request in 2.0.
-	open   *builder
-	merger merger
+	open *builder
 }
 
 // commit takes over what a transaction has encoded. The part keeps what it may use again.
 func (h *shard) commit(p *part) error {
+	if len(p.raw) >= h.stream.ownPiece {
+		p.compress(len(p.raw))
+		p.raw = p.raw[:0]
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	var errs []error
@@ -56,7 +59,7 @@ func (h *shard) commit(p *part) error {
 
 // commit1 moves the pieces of a transaction into the open request, then its raw rest.
 func (h *shard) commit1(p *part) error {
-	var errs []error
+	errs := h.putWhole(p)
 	if len(p.pieces) > 0 {
 		h.compress()
 	}
@@ -65,7 +68,7 @@ func (h *shard) commit1(p *part) error {
 		if !h.fits(c.raw, c.samples) {
 			errs = append(errs, h.end())
 		}
-		from.copyTo(&h.elements, &h.stream.buf.chunks, c.elements)
+		from.copyTo(&h.elements, h.stream.buf.chunks, c.elements)
 		h.size += c.raw
 		errs = append(errs, h.added(c.samples))
 	}
@@ -79,19 +82,31 @@ func (h *shard) commit1(p *part) error {
 	if len(h.raw) > 0 && (len(h.raw)+len(p.raw) > h.stream.pieceLimit || h.inRaw+n > 2*h.stream.pieceSamples) {
 		h.compress()
 	}
-	if len(h.raw) == 0 {
-		h.raw, p.raw = p.raw, h.raw
-	} else {
-		h.raw = append(room(h.raw, len(p.raw)), p.raw...)
-	}
+	h.raw = append(h.stream.buf.room(h.raw, len(p.raw)), p.raw...)
 	h.inRaw += n
 	return errors.Join(append(errs, h.added(n))...)
 }
 
 // fits tells whether so much more may be added to the open request.
 func (h *shard) fits(raw, samples int) bool {
-	cfg := &h.stream.Config
-	return h.samples == 0 || h.size+len(h.raw)+raw <= h.stream.maxBytes && h.samples+samples <= cfg.MaxSamplesPerSend && h.elements.size < maxSent
+	return h.samples == 0 || h.stream.fits(h.size+len(h.raw)+raw, h.samples+samples, h.elements.size)
+}
+
+// fits tells whether a request of 1.0 may have so many bytes before compression and so many
+// samples. elements is what it has after compression without what was added last.
+func (s *stream) fits(raw, samples, elements int) bool {
+	return raw <= s.maxBytes && samples <= s.Config.MaxSamplesPerSend && elements < maxSent
+}
+
+// putWhole hands over the whole requests of a transaction.
+func (h *shard) putWhole(p *part) (errs []error) {
+	if len(p.whole) > 0 {
+		errs = append(errs, h.end()) // It has to come first.
+	}
+	for _, w := range p.whole {
+		errs = append(errs, h.send(w.body, w.samples, w.raw))
+	}
+	return errs
 }
 
 // added notes that samples were added to the open request, and ends it if it is full.
@@ -113,19 +128,13 @@ func (h *shard) compress() {
 	}
 	appendElements(&h.elements, h.stream.buf, h.raw)
 	h.size += len(h.raw)
-	h.stream.buf.raw.put(h.raw)
+	h.stream.buf.putRaw(h.raw)
 	h.raw, h.inRaw = nil, 0
 }
 
 // commit2 hands over the whole requests of a transaction and adds the rest to the open one.
 func (h *shard) commit2(p *part) error {
-	var errs []error
-	if len(p.whole) > 0 {
-		errs = append(errs, h.end()) // It has to come first.
-	}
-	for _, w := range p.whole {
-		errs = append(errs, h.put(Format2, w.body, w.samples, w.raw))
-	}
+	errs := h.putWhole(p)
 	if p.open == nil || p.open.samples == 0 {
 		return errors.Join(errs...)
 	}
@@ -136,7 +145,9 @@ func (h *shard) commit2(p *part) error {
 	if h.samples == 0 {
 		h.open, p.open = p.open, h.open
 	} else {
-		h.merger.merge(h.open, p.open)
+		m := h.stream.mergers.get()
+		m.merge(h.open, p.open)
+		h.stream.mergers.put(m)
 	}
 	return errors.Join(append(errs, h.added(n))...)
 }
@@ -154,16 +165,24 @@ func (h *shard) end() error {
 		h.open = nil
 		body, raw := b.seal(h.stream.buf), b.size()
 		h.stream.putBuilder(b)
-		return h.put(Format2, body, n, raw)
+		return h.send(body, n, raw)
 	}
 	h.compress()
 	raw := h.size
 	body := newBody(raw, &h.elements)
-	h.elements.release(&h.stream.buf.chunks)
+	h.elements.release(h.stream.buf.chunks)
 	h.size = 0
+	return h.send(body, n, raw)
+}
+
+// send hands a body in snappy to the queue, in the form in which it has to be.
+func (h *shard) send(body []byte, n, raw int) error {
 	if h.format == Format1Zstd {
+		t := h.stream.transcoders.get()
 		var err error
-		if body, err = h.stream.transcode(body); err != nil {
+		body, err = t.transcode(body)
+		h.stream.transcoders.put(t)
+		if err != nil {
 			h.stream.metrics.dropped[reasonEncoder].Add(float64(n))
 			return fmt.Errorf("compress a request for %s: %w", h.stream.Name, err)
 		}

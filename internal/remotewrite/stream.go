@@ -2,22 +2,13 @@ package remotewrite
 
 import (
 	"context"
-	"fmt"
 	"hash/maphash"
 	"log/slog"
-	"sync"
 	"time"
-
-	"github.com/klauspost/compress/s2"
-	"github.com/klauspost/compress/zstd"
 )
 
-// keepBuilders and maxKept bound what a stream keeps of builders and encoders that are not in
-// use: how many, and about how many bytes of each.
-const (
-	keepBuilders = 4
-	maxKept      = 2 << 20
-)
+// maxKept bounds what is kept of a builder or encoder that is not in use, in bytes.
+const maxKept = 2 << 20
 
 // stream puts together the requests of one endpoint.
 type stream struct {
@@ -33,13 +24,13 @@ type stream struct {
 
 	pieceBytes, pieceSamples int // end a piece of 1.0
 	pieceLimit               int // bytes that no piece of several samples has
+	ownPiece                 int // bytes of a rest that becomes a piece of its own
 	maxBytes, maxBytes2      int // end a request of 1.0 and of 2.0, before compression
 
-	mu       sync.Mutex  // guards what follows
-	builders []*builder  // not in use
-	encoders []*encoder2 // not in use
-	zstd     *zstd.Encoder
-	unpacked []byte // scratch of transcode
+	builders    *pool[*builder]
+	encoders    *pool[*encoder2]
+	mergers     *pool[*merger]
+	transcoders *pool[*transcoder]
 }
 
 // maxBuilder ends a request of 2.0, which is about eight times smaller than one of 1.0 and is
@@ -62,7 +53,12 @@ func newStream(e Endpoint, log *slog.Logger, m series, w *Writer) *stream {
 	if e.Config.MetadataConfig.Send && e.Config.ProtobufMessage != Message2 {
 		s.families = w.families
 	}
-	s.pieceLimit = s.pieceBytes + s.pieceBytes/8
+	s.pieceLimit = s.pieceBytes + s.pieceBytes/16
+	s.ownPiece = min(ownPiece, s.pieceBytes)
+	s.builders = &pool[*builder]{create: func() *builder { return newBuilder(s.seed) }}
+	s.encoders = &pool[*encoder2]{create: func() *encoder2 { return &encoder2{pairs: newPairs()} }}
+	s.mergers = &pool[*merger]{create: func() *merger { return &merger{} }}
+	s.transcoders = &pool[*transcoder]{create: func() *transcoder { return &transcoder{} }}
 	n := e.Shards
 	if n < 1 {
 		n = DefaultShards
@@ -89,76 +85,28 @@ func (s *stream) format() byte {
 	return Format1
 }
 
-// builder returns an empty builder.
-func (s *stream) builder() *builder {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	n := len(s.builders)
-	if n == 0 {
-		return newBuilder(s.seed)
-	}
-	b := s.builders[n-1]
-	s.builders[n-1] = nil
-	s.builders = s.builders[:n-1]
-	return b
-}
-
+// putBuilder takes back a builder, unless something extraordinary has made it large.
 func (s *stream) putBuilder(b *builder) {
-	if cap(b.wire)+cap(b.series)+16*len(b.index) > maxKept {
-		return
-	}
-	b.reset()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.builders) < keepBuilders {
-		s.builders = append(s.builders, b)
+	if cap(b.wire)+cap(b.series)+16*len(b.index) <= maxKept {
+		b.reset()
+		s.builders.put(b)
 	}
 }
 
-// encoder returns an encoder that remembers nothing.
-func (s *stream) encoder() *encoder2 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	n := len(s.encoders)
-	if n == 0 {
-		return &encoder2{pairs: newPairs()}
-	}
-	e := s.encoders[n-1]
-	s.encoders[n-1] = nil
-	s.encoders = s.encoders[:n-1]
-	return e
-}
-
+// putEncoder is putBuilder for encoders.
 func (s *stream) putEncoder(e *encoder2) {
-	if cap(e.wire)+32*cap(e.all)+4*len(e.index) > maxKept {
-		return
-	}
-	e.reset()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.encoders) < keepBuilders {
-		s.encoders = append(s.encoders, e)
+	if cap(e.wire)+32*cap(e.all)+4*len(e.index) <= maxKept {
+		e.reset()
+		s.encoders.put(e)
 	}
 }
 
-// transcode makes zstd of a body in snappy, the form in which requests grow.
-func (s *stream) transcode(body []byte) ([]byte, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.zstd == nil {
-		var err error
-		if s.zstd, err = newZstd(); err != nil {
-			return nil, err
-		}
-	}
-	raw, err := s2.Decode(s.unpacked[:cap(s.unpacked)], body)
-	if err != nil {
-		return nil, fmt.Errorf("snappy: %w", err)
-	}
-	if cap(raw) <= 2*maxZstdBytes {
-		s.unpacked = raw
-	}
-	return s.zstd.EncodeAll(raw, make([]byte, 0, len(body))), nil
+// trim gives up what has not been needed for a while.
+func (s *stream) trim() {
+	s.builders.trim()
+	s.encoders.trim()
+	s.mergers.trim()
+	s.transcoders.trim()
 }
 
 // wake tells run that a request has been opened.

@@ -39,14 +39,22 @@ func (t *transaction) Rollback() { t.w.release(t) }
 
 // part is a transaction as far as it goes to one endpoint.
 type part struct {
-	stream *stream
-	shard  *shard
-	format byte
-	tally  tally
-	labels []byte // scratch
+	stream  *stream
+	shard   *shard
+	format  byte
+	tally   tally
+	changes bool     // of label sets
+	labels  []byte   // scratch
+	whole   []sealed // come before what else is staged
 
 	staged1
 	staged2
+}
+
+// sealed is a whole request, in snappy.
+type sealed struct {
+	body         []byte
+	raw, samples int
 }
 
 // begin prepares a part for its next transaction.
@@ -54,19 +62,27 @@ func (p *part) begin(key uint64) {
 	p.shard = p.stream.shards[key%uint64(len(p.stream.shards))]
 	p.format = p.stream.format()
 	p.tally = tally{}
+	p.changes = len(p.stream.external) > 0 || p.shard.relabel != nil
 }
+
+// maxLabels bounds the scratch for label sets that is kept, in bytes.
+const maxLabels = 16 << 10
 
 // release gives back what a transaction has left over.
 func (p *part) release() {
 	p.staged1.release(p.stream.buf)
 	p.staged2.release(p.stream)
+	p.whole = nil
+	if cap(p.labels) > maxLabels {
+		p.labels = nil
+	}
 }
 
 // append encodes the samples of a batch.
 func (p *part) append(b *model.Batch) {
 	s := p.stream
 	if p.format == Format2 {
-		p.begin2(s, len(b.Metadata))
+		p.begin2(len(b.Metadata))
 	}
 	if r := p.shard.relabel; r != nil {
 		r.begin()
@@ -76,42 +92,49 @@ func (p *part) append(b *model.Batch) {
 	it := item{batch: b}
 	for i := range b.Samples {
 		it.Sample, it.histogram, it.exemplars = &b.Samples[i], nil, nil
-		own := 0
-		for own < len(exemplars) && exemplars[own].Sample == uint32(i) {
-			own++
+		if len(exemplars) > 0 {
+			own := 0
+			for own < len(exemplars) && exemplars[own].Sample == uint32(i) {
+				own++
+			}
+			if own > 0 && s.Config.SendExemplars {
+				it.exemplars = exemplars[:own]
+			}
+			exemplars = exemplars[own:]
 		}
-		if own > 0 && s.Config.SendExemplars {
-			it.exemplars = exemplars[:own]
+		if !it.Histogram.Empty() && !p.takeHistogram(&it) {
+			continue
 		}
-		exemplars = exemplars[own:]
-		if !p.take(&it) {
+		if it.labels = b.At(it.Labels); p.changes && !p.change(&it) {
 			continue
 		}
 		p.tally.samples++
 		p.tally.exemplars += len(it.exemplars)
 		if p.format == Format2 {
-			p.append2(s, &it)
+			p.append2(&it)
 		} else {
-			p.append1(s, &it)
+			p.append1(&it)
 		}
 	}
 }
 
-// take fills in labels and histogram of a sample, unless it is not to be sent.
-func (p *part) take(it *item) bool {
-	s := p.stream
-	if !it.Histogram.Empty() {
-		switch {
-		case !s.Config.SendNativeHistograms:
-			p.tally.dropped[reasonHistograms]++
-			return false
-		case it.Custom && p.format != Format2:
-			p.tally.dropped[reasonCustom]++
-			return false
-		}
-		it.histogram = it.batch.At(it.Histogram)
+// takeHistogram fills in the histogram of a sample, unless it is not to be sent.
+func (p *part) takeHistogram(it *item) bool {
+	switch {
+	case !p.stream.Config.SendNativeHistograms:
+		p.tally.dropped[reasonHistograms]++
+		return false
+	case it.Custom && p.format != Format2:
+		p.tally.dropped[reasonCustom]++
+		return false
 	}
-	it.labels = it.batch.At(it.Labels)
+	it.histogram = it.batch.At(it.Histogram)
+	return true
+}
+
+// change applies external labels and relabelling to a sample, unless it is not to be sent.
+func (p *part) change(it *item) bool {
+	s := p.stream
 	if len(s.external) > 0 {
 		p.labels = appendUnion(p.labels[:0], it.labels, s.external)
 		it.labels = p.labels
@@ -138,74 +161,76 @@ type piece struct{ elements, raw, samples int }
 // staged1 is what a transaction holds in 1.0: full pieces, compressed, and one that grows.
 type staged1 struct {
 	pieces   []piece
+	sum      piece  // of all pieces
 	elements chain  // of the pieces
 	raw      []byte // the last piece, not compressed
 	samples  int    // in raw
 }
 
-func (g *staged1) append1(s *stream, it *item) {
-	if cap(g.raw) == 0 {
-		g.raw = s.buf.raw.get()
-	}
-	before := len(g.raw)
-	g.raw = appendSeries1(room(g.raw, len(it.labels)+firstRoom), it)
-	if len(g.raw) > s.pieceLimit && g.samples > 0 {
+func (p *part) append1(it *item) {
+	s, before := p.stream, len(p.raw)
+	p.raw = appendSeries1(s.buf.room(p.raw, maxSeries1(it)), it)
+	if len(p.raw) > s.pieceLimit && p.samples > 0 {
 		// It is so large that it gets a piece of its own.
-		g.compress(s.buf, before)
-		g.raw = append(g.raw[:0], g.raw[before:]...)
+		p.compress(before)
+		p.raw = append(p.raw[:0], p.raw[before:]...)
 	}
-	if g.samples++; len(g.raw) >= s.pieceBytes || g.samples >= s.pieceSamples {
-		g.compress(s.buf, len(g.raw))
-		g.raw = g.raw[:0]
+	if p.samples++; len(p.raw) >= s.pieceBytes || p.samples >= s.pieceSamples {
+		p.compress(len(p.raw))
+		p.raw = p.raw[:0]
 	}
 }
 
-// compress makes a piece of the first n bytes of raw.
-func (g *staged1) compress(buf *buffers, n int) {
-	before := g.elements.size
-	appendElements(&g.elements, buf, g.raw[:n])
-	g.pieces = append(g.pieces, piece{elements: g.elements.size - before, raw: n, samples: g.samples})
-	g.samples = 0
+// compress makes a piece of the first n bytes of raw. Pieces that make up a request are put
+// together at once, so that a large scrape is held once and in its final form.
+func (p *part) compress(n int) {
+	s := p.stream
+	if len(p.pieces) > 0 && !s.fits(p.sum.raw+n, p.sum.samples+p.samples, p.elements.size) {
+		p.whole = append(p.whole, sealed{body: newBody(p.sum.raw, &p.elements), raw: p.sum.raw, samples: p.sum.samples})
+		p.elements.release(s.buf.chunks)
+		p.pieces, p.sum = p.pieces[:0], piece{}
+	}
+	before := p.elements.size
+	appendElements(&p.elements, s.buf, p.raw[:n])
+	c := piece{elements: p.elements.size - before, raw: n, samples: p.samples}
+	p.pieces = append(p.pieces, c)
+	p.sum.raw += c.raw
+	p.sum.samples += c.samples
+	p.samples = 0
 }
 
 func (g *staged1) release(buf *buffers) {
-	buf.raw.put(g.raw)
-	g.elements.release(&buf.chunks)
-	g.raw, g.samples, g.pieces = nil, 0, g.pieces[:0]
+	buf.putRaw(g.raw)
+	g.elements.release(buf.chunks)
+	g.raw, g.samples, g.pieces, g.sum = nil, 0, g.pieces[:0], piece{}
 }
 
-// sealed is a whole request of 2.0.
-type sealed struct {
-	body         []byte
-	raw, samples int
-}
-
-// staged2 is what a transaction holds in 2.0: whole requests, and one that grows.
+// staged2 is what a transaction holds in 2.0: a request that grows.
 type staged2 struct {
-	whole   []sealed
 	open    *builder
 	encoder *encoder2 // of open
 }
 
 // begin2 prepares for a batch with so many families.
-func (g *staged2) begin2(s *stream, families int) {
-	if g.open == nil {
-		g.open, g.encoder = s.builder(), s.encoder()
+func (p *part) begin2(families int) {
+	if p.open == nil {
+		p.open, p.encoder = p.stream.builders.get(), p.stream.encoders.get()
 	}
-	g.encoder.begin(families)
+	p.encoder.begin(families)
 }
 
-func (g *staged2) append2(s *stream, it *item) {
+func (p *part) append2(it *item) {
+	s := p.stream
 	var m *model.Metadata
 	if it.Family > 0 && s.Config.MetadataConfig.Send {
 		m = &it.batch.Metadata[it.Family-1]
 	}
-	g.encoder.add(g.open, it, m)
-	if g.open.samples >= s.Config.MaxSamplesPerSend || g.open.size() >= s.maxBytes2 {
-		g.whole = append(g.whole, sealed{body: g.open.seal(s.buf), raw: g.open.size(), samples: g.open.samples})
-		g.open.reset()
-		g.encoder.reset()
-		g.encoder.begin(len(it.batch.Metadata))
+	p.encoder.add(p.open, it, m)
+	if p.open.samples >= s.Config.MaxSamplesPerSend || p.open.size() >= s.maxBytes2 {
+		p.whole = append(p.whole, sealed{body: p.open.seal(s.buf), raw: p.open.size(), samples: p.open.samples})
+		p.open.reset()
+		p.encoder.reset()
+		p.encoder.begin(len(it.batch.Metadata))
 	}
 }
 
@@ -217,6 +242,4 @@ func (g *staged2) release(s *stream) {
 		s.putEncoder(g.encoder)
 	}
 	g.open, g.encoder = nil, nil
-	clear(g.whole)
-	g.whole = g.whole[:0]
 }
