@@ -40,8 +40,9 @@ type Codec interface {
 	// Written reads from the headers of an answer, a success or a refusal, how many of a body's
 	// items were accepted. known is false if they do not say, although the format wants them
 	// to: after a success the queue then tries Fallback, since an endpoint that says nothing may
-	// not have understood. For formats without such headers it returns items and true, for
-	// empty headers as well, which is how the queue tells these formats.
+	// not have understood. Where nothing else is to be tried, 0 and true count the items as
+	// refused. For formats without such headers it returns items and true, for empty headers as
+	// well, which is how the queue tells these formats.
 	Written(h http.Header, format byte, items int) (accepted int, known bool)
 }
 

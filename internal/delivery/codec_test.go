@@ -420,3 +420,39 @@ func TestBodyThatCannotBeDividedIsDroppedWithTheReason(t *testing.T) {
 		}
 	})
 }
+
+// decided is a lineCodec for an endpoint that is said to know format 2: without the headers it
+// has written nothing.
+type decided struct{ lineCodec }
+
+func (decided) Written(h http.Header, format byte, items int) (int, bool) {
+	n, known := lineCodec{}.Written(h, format, items)
+	return n, known || format == 2
+}
+
+// R16 where there is no question about the format.
+func TestPartialWriteIsAccountedWhereTheFormatIsDecided(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &lineBackend{answer: func(_ byte, ids []int) *http.Response {
+			switch ids[0] {
+			case 1:
+				return written(2)
+			case 4:
+				return respond(400, "two of them are out of order", "X-Written", "1")
+			}
+			return respond(200, "") // What does not know the format, and takes no notice of it.
+		}}
+		q := lineQueue(t, "", b)
+		q.ep.Codec = decided{}
+		r := start(t, q)
+		putLines(t, q, 1, 2, 1, 2, 3)
+		putLines(t, q, 1, 2, 4, 5, 6)
+		putLines(t, q, 1, 2, 7, 8)
+		synctest.Wait()
+		s := r.shutdown()
+		if _, formats := b.seen(); len(formats) != 3 || s.Sent.Items != 3 || s.Dropped[dropRejected].Items != 5 ||
+			s.State != StateRefusing || !strings.Contains(s.LastError, "0 of 2") {
+			t.Errorf("%d requests, %+v, want 3, 3 items sent and 5 rejected, and it to be said", len(formats), s)
+		}
+	})
+}

@@ -45,7 +45,7 @@ func (q *Queue) settle(e *entry, r result, cut bool) {
 	current := e.epoch == q.epoch // If not, what it says of the endpoint is known.
 	switch r.verdict {
 	case accepted:
-		q.lastSuccess, q.refusing = now, false
+		q.lastSuccess, q.refusing = now, r.written == 0 && r.sent.items > 0
 		q.settlePart(e, r, dropRejected)
 		if current {
 			q.succeeded()
