@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -112,8 +113,7 @@ func (q *Queue) post(ctx context.Context, p part, attempt int) result {
 	if err != nil {
 		return result{verdict: misconfigured, text: "build the request: the url is not valid; correct it"}
 	}
-	plain := q.header(p.format)
-	req.Header = plain.Clone()
+	req.Header = q.header(p.format).Clone()
 	if attempt > 0 {
 		req.Header.Set("Retry-Attempt", strconv.Itoa(attempt)) // Mimir spreads its Retry-After by it.
 	}
@@ -124,7 +124,8 @@ func (q *Queue) post(ctx context.Context, p part, attempt int) result {
 		return result{verdict: retryLater, text: describe(err, q.ep.Timeout)}
 	}
 	defer resp.Body.Close()
-	words := withoutSecrets(readAnswer(resp.Body), resp.Request, plain)
+	words, whole := readAnswer(resp.Body)
+	words = withoutSecrets(words, whole, cmp.Or(resp.Request, req)) // The former has the credentials.
 	q.m.request(q.ep.Name, strconv.Itoa(resp.StatusCode), time.Since(start))
 	r := result{verdict: judge(resp.StatusCode, words), code: resp.StatusCode}
 	if r.verdict == accepted {
@@ -177,7 +178,7 @@ func (q *Queue) readWritten(r *result, h http.Header, p part) {
 	if q.ep.Codec == nil {
 		return
 	}
-	if _, always := q.ep.Codec.Written(http.Header{}, p.format, p.items); always {
+	if n, always := q.ep.Codec.Written(http.Header{}, p.format, p.items); always && n == p.items {
 		return // The format has no such headers.
 	}
 	n, known := q.ep.Codec.Written(h, p.format, p.items)
@@ -192,12 +193,13 @@ func (q *Queue) readWritten(r *result, h http.Header, p part) {
 }
 
 // readAnswer reads the beginning of an answer as text on one line. A body that is cut off or
-// too slow is as good as what has come of it; the status line has said what matters.
-func readAnswer(body io.Reader) string {
-	b, _ := io.ReadAll(io.LimitReader(body, maxAnswer)) // See above.
+// too slow is as good as what has come of it; the status line has said what matters. whole says
+// that the answer has ended.
+func readAnswer(body io.Reader) (text string, whole bool) {
+	b, err := io.ReadAll(io.LimitReader(body, maxAnswer)) // See above.
 	return strings.Join(strings.FieldsFunc(strings.ToValidUTF8(string(b), "\ufffd"), func(r rune) bool {
 		return r < ' ' || r == 0x7f
-	}), " ")
+	}), " "), err == nil && len(b) < maxAnswer
 }
 
 // withoutRedirects returns a copy of the client that takes a redirect for the answer: our
