@@ -27,11 +27,21 @@ func ends(r *kit.MetricsReceiver, selector string, series int, stale bool) error
 // the target, and it may be back in a moment.
 func TestStaleMarkersComeWhenSeriesEndAndNotAtAStop(t *testing.T) {
 	t.Parallel()
-	mimir := kit.StartMetrics(t, kit.MetricsConfig{})
+	for _, message := range []kit.Message{kit.Message1, kit.Message2} {
+		t.Run(string(message), func(t *testing.T) {
+			t.Parallel()
+			testStaleMarkers(t, message)
+		})
+	}
+}
+
+func testStaleMarkers(t *testing.T, message kit.Message) {
+	t.Helper()
+	mimir := kit.StartMetrics(t, kit.MetricsConfig{Messages: []kit.Message{message}})
 	all := targets(t, 2, 5)
 	target, other := all[0], all[1]
 	p := kit.Start(t, kit.ProcessConfig{Config: config(
-		[]string{prometheusTo("metrics", mimir.PushURL())}, []string{scrapeJob("app", all)},
+		[]string{prometheusTo("metrics", mimir.PushURL(), "protobuf_message: "+string(message))}, []string{scrapeJob("app", all)},
 	)})
 	seq := func(target *kit.Target, series string) string {
 		return fmt.Sprintf("seq{instance=%q,i=~%q}", target.Addr(), series)
