@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -53,8 +54,9 @@ func TestLevelsHaveAnOrderAndSlack(t *testing.T) {
 func TestGuardFollowsTheUse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g, reg := newGuard(t, Config{})
-		used := int64(10)
-		g.probe = func() (int64, int64) { return 100, used }
+		var used atomic.Int64
+		used.Store(10)
+		g.probe = func() (int64, int64) { return 100, used.Load() }
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
 		go func() { done <- g.Run(ctx) }()
@@ -66,7 +68,7 @@ func TestGuardFollowsTheUse(t *testing.T) {
 			used int64
 			want Level
 		}{{80, LevelElevated}, {90, LevelTight}, {96, LevelCritical}, {50, LevelOK}} {
-			used = step.used
+			used.Store(step.used)
 			time.Sleep(checkPause)
 			synctest.Wait()
 			if got := g.Status(); g.Level() != step.want || got.Used != step.used || got.Level != step.want.String() {
