@@ -66,6 +66,11 @@ type Config struct {
 	// custom buckets. Responses are then read as a whole by Prometheus' parser, which costs
 	// memory and time. Default false.
 	ConvertClassicHistogramsToNHCB bool `yaml:"convert_classic_histograms_to_nhcb"`
+	// StartTimestamps takes the _created lines of OpenMetrics as the start timestamps of the
+	// series that they are about, which remote write 2.0 sends; without it they are series.
+	// Protobuf has start timestamps beside the samples, and these are always taken. Default
+	// false. (Prometheus: the feature flag st-storage.)
+	StartTimestamps bool `yaml:"start_timestamps"`
 	// MetricNameValidationScheme is utf8 or legacy. Default utf8.
 	MetricNameValidationScheme model.ValidationScheme `yaml:"metric_name_validation_scheme"`
 	// MetricNameEscapingScheme is how targets are asked to escape names that are not valid
@@ -168,6 +173,9 @@ type JobConfig struct {
 	// ConvertClassicHistogramsToNHCB turns classic histograms into native histograms with
 	// custom buckets. Default: scrape.convert_classic_histograms_to_nhcb.
 	ConvertClassicHistogramsToNHCB *bool `yaml:"convert_classic_histograms_to_nhcb,omitempty"`
+	// StartTimestamps takes the _created lines of OpenMetrics as the start timestamps of the
+	// series that they are about. Default: scrape.start_timestamps.
+	StartTimestamps *bool `yaml:"start_timestamps,omitempty"`
 	// MetricsPath is the path of the request. Default /metrics.
 	MetricsPath string `yaml:"metrics_path,omitempty"`
 	// Scheme is http or https. Default http.
@@ -299,6 +307,7 @@ func (c JobConfig) WithDefaults(global Config) JobConfig {
 	setDefault(&c.ScrapeNativeHistograms, global.NativeHistograms)
 	setDefault(&c.AlwaysScrapeClassicHistograms, global.AlwaysScrapeClassicHistograms)
 	setDefault(&c.ConvertClassicHistogramsToNHCB, global.ConvertClassicHistogramsToNHCB)
+	setDefault(&c.StartTimestamps, global.StartTimestamps)
 	c.setNames(global)
 	switch {
 	case len(c.ScrapeProtocols) > 0:

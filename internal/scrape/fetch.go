@@ -40,6 +40,7 @@ type request struct {
 	cfg     *JobConfig
 	timeout time.Duration
 	http    *http.Request
+	whole   bool // Any format is read as a whole.
 
 	redirects   bool // The target has redirected, so that net/http's client is needed.
 	contentType string
@@ -57,7 +58,7 @@ func (f *fetcher) newRequest(t *target, cfg *JobConfig) (*request, error) {
 	req.Header.Set("Accept-Encoding", encodingFor(cfg, f.near, req.URL.Hostname()))
 	req.Header.Set("User-Agent", f.userAgent)
 	req.Header.Set("X-Prometheus-Scrape-Timeout-Seconds", strconv.FormatFloat(t.timeout.Seconds(), 'f', -1, 64))
-	return &request{cfg: cfg, timeout: t.timeout, http: req, format: formatOf("", cfg.FallbackScrapeProtocol)}, nil
+	return &request{cfg: cfg, timeout: t.timeout, http: req, whole: t.parsing.ConvertClassic, format: formatOf("", cfg.FallbackScrapeProtocol)}, nil
 }
 
 // open sends the request, reads the header of the answer and returns how the body is to be
@@ -86,7 +87,7 @@ func (f *fetcher) open(ctx context.Context, client *http.Client, ask *request, r
 	if ct := resp.Header.Get("Content-Type"); ct != ask.contentType {
 		ask.contentType, ask.format = ct, formatOf(ct, ask.cfg.FallbackScrapeProtocol)
 	}
-	r.whole = ask.format == expfmt.Proto || *ask.cfg.ConvertClassicHistogramsToNHCB
+	r.whole = ask.whole || ask.format == expfmt.Proto
 	return ask.format, nil
 }
 

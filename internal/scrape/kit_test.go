@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -375,6 +376,7 @@ func untilScraped(t testing.TB, l *ledger) time.Time {
 		n := len(l.batches)
 		l.mu.Unlock()
 		if n > 0 {
+			synctest.Wait() // For what follows a commit, such as its counters.
 			return time.Now()
 		}
 	}

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/ingot-telemetry/ingot/internal/config"
-	"github.com/ingot-telemetry/ingot/internal/expfmt"
 	"github.com/ingot-telemetry/ingot/internal/model"
 	"github.com/ingot-telemetry/ingot/internal/series"
 )
@@ -240,13 +239,4 @@ func (l *loop) snapshot() state {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.state
-}
-
-// parsingOptions returns how the expositions of a job are parsed.
-func parsingOptions(cfg *JobConfig) expfmt.Options {
-	return expfmt.Options{
-		IgnoreNative:   !*cfg.ScrapeNativeHistograms,
-		KeepClassic:    *cfg.AlwaysScrapeClassicHistograms,
-		ConvertClassic: *cfg.ConvertClassicHistogramsToNHCB,
-	}
 }

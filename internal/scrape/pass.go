@@ -107,7 +107,7 @@ func (x *pass) read(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	x.parser.Options = l.pool.parsing
+	x.parser.Options = l.target.parsing
 	x.parser.Reset(f, l.pool.shared.seed)
 	x.examples = f == expfmt.OpenMetrics100 || f == expfmt.Proto
 	for done := false; ; {

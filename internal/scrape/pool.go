@@ -13,7 +13,6 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/ingot-telemetry/ingot/internal/discovery"
-	"github.com/ingot-telemetry/ingot/internal/expfmt"
 	"github.com/ingot-telemetry/ingot/internal/model"
 )
 
@@ -35,7 +34,6 @@ type pool struct {
 	sources        []discovery.Source
 	relabelReports bool
 	reports        [reportCount]model.Labels // The names of the report series, "" for those not wanted.
-	parsing        expfmt.Options
 	histograms     histogramLimits
 	shared         *shared
 	metrics        *jobMetrics
@@ -63,7 +61,6 @@ func newPool(job Job, sh *shared, m *jobMetrics, log *slog.Logger, global Config
 		sources:        job.Sources,
 		relabelReports: job.RelabelReports,
 		reports:        reportLabels(&cfg),
-		parsing:        parsingOptions(&cfg),
 		histograms:     newHistogramLimits(&cfg),
 		shared:         sh,
 		metrics:        m,

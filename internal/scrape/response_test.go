@@ -18,6 +18,8 @@ import (
 
 	promconfig "github.com/prometheus/common/config"
 
+	"github.com/prometheus/prometheus/model/labels"
+
 	"github.com/ingot-telemetry/ingot/internal/config"
 	"github.com/ingot-telemetry/ingot/internal/expfmt"
 	"github.com/ingot-telemetry/ingot/internal/httpclient"
@@ -40,7 +42,11 @@ func asked(t testing.TB, cfg Config, job, address string) (*fetcher, *request) {
 	}
 	full := c.WithDefaults(cfg)
 	f := newFetcher(cfg, "1.2.3")
-	ask, err := f.newRequest(&target{url: address, timeout: time.Duration(full.ScrapeTimeout)}, &full)
+	parsing, err := parsingOptions(labels.NewBuilder(labels.EmptyLabels()), &full)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask, err := f.newRequest(&target{url: address, timeout: time.Duration(full.ScrapeTimeout), parsing: parsing}, &full)
 	if err != nil {
 		t.Fatal(err)
 	}

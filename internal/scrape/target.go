@@ -6,6 +6,7 @@ import (
 	"hash/fnv"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/prometheus/prometheus/model/relabel"
 
 	"github.com/ingot-telemetry/ingot/internal/config"
+	"github.com/ingot-telemetry/ingot/internal/expfmt"
 	"github.com/ingot-telemetry/ingot/internal/model"
 )
 
@@ -34,7 +36,16 @@ type target struct {
 	url      string
 	interval time.Duration
 	timeout  time.Duration
+	parsing  expfmt.Options
 }
+
+// The labels by which relabelling chooses how histograms of a target are read, as in
+// Prometheus. Their values are true and false; before it they have those of the job.
+const (
+	nativeLabel  = "__scrape_native_histograms__"
+	classicLabel = "__always_scrape_classic_histograms__"
+	convertLabel = "__convert_classic_histograms_to_nhcb__"
+)
 
 // errDropped says that relabelling dropped a target.
 var errDropped = errors.New("dropped by relabel_configs")
@@ -65,6 +76,10 @@ func newTarget(lb *labels.Builder, cfg *JobConfig, discovered labels.Labels) (*t
 	if timeout > interval {
 		return nil, fmt.Errorf("__scrape_timeout__ %s is above __scrape_interval__ %s", timeout, interval)
 	}
+	parsing, err := parsingOptions(lb, cfg)
+	if err != nil {
+		return nil, err
+	}
 	lb.Range(func(l labels.Label) {
 		if strings.HasPrefix(l.Name, prommodel.MetaLabelPrefix) {
 			lb.Del(l.Name)
@@ -73,7 +88,7 @@ func newTarget(lb *labels.Builder, cfg *JobConfig, discovered labels.Labels) (*t
 	if lb.Get(prommodel.InstanceLabel) == "" {
 		lb.Set(prommodel.InstanceLabel, address)
 	}
-	t := &target{interval: interval, timeout: timeout}
+	t := &target{interval: interval, timeout: timeout, parsing: parsing}
 	if err := t.setLabels(lb.Labels(), cfg.Params); err != nil {
 		return nil, err
 	}
@@ -94,6 +109,9 @@ func populate(lb *labels.Builder, cfg *JobConfig, discovered labels.Labels) {
 	set(prommodel.ScrapeTimeoutLabel, cfg.ScrapeTimeout.String())
 	set(prommodel.MetricsPathLabel, cfg.MetricsPath)
 	set(prommodel.SchemeLabel, cfg.Scheme)
+	set(nativeLabel, strconv.FormatBool(*cfg.ScrapeNativeHistograms))
+	set(classicLabel, strconv.FormatBool(*cfg.AlwaysScrapeClassicHistograms))
+	set(convertLabel, strconv.FormatBool(*cfg.ConvertClassicHistogramsToNHCB))
 	for name, values := range cfg.Params {
 		if len(values) > 0 {
 			set(prommodel.ParamLabelPrefix+name, values[0])
@@ -110,6 +128,29 @@ func positiveDuration(lb *labels.Builder, name string) (time.Duration, error) {
 		return 0, fmt.Errorf("%s must be positive, is 0", name)
 	}
 	return time.Duration(d), nil
+}
+
+// parsingOptions returns how the expositions of a target with these labels are parsed. Where
+// relabelling has removed a label, the job decides.
+func parsingOptions(lb *labels.Builder, cfg *JobConfig) (o expfmt.Options, err error) {
+	read := func(name string, job bool) bool {
+		text := lb.Get(name)
+		if text == "" {
+			return job
+		}
+		v, bad := strconv.ParseBool(text)
+		if bad != nil && err == nil {
+			err = fmt.Errorf("%s must be true or false, is %q", name, text)
+		}
+		return v
+	}
+	o = expfmt.Options{
+		Created:        *cfg.StartTimestamps,
+		IgnoreNative:   !read(nativeLabel, *cfg.ScrapeNativeHistograms),
+		KeepClassic:    read(classicLabel, *cfg.AlwaysScrapeClassicHistograms),
+		ConvertClassic: read(convertLabel, *cfg.ConvertClassicHistogramsToNHCB),
+	}
+	return o, err
 }
 
 func (t *target) setLabels(all labels.Labels, params url.Values) error {
