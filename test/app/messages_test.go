@@ -1,6 +1,7 @@
 package app_test
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -8,6 +9,41 @@ import (
 
 	"github.com/ingot-telemetry/ingot/test/kit"
 )
+
+// R16: a backend of version 2.0 refuses one series of a request and says in its answer how
+// much it has stored. That is sent, the rest is dropped, to the sample; nothing comes again.
+func TestR16PartialWritesAreAccounted(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, rigConfig{
+		targets: 1, series: 5, receiver: kit.MetricsConfig{Messages: []kit.Message{kit.Message2}},
+		keys: []string{"protobuf_message: " + string(kit.Message2)},
+	})
+	r.all[0].SetExtra(fmt.Sprintf("refused{text=%q} 1\n", strings.Repeat("x", 3000)))
+	r.scrapes(t, 6)
+	waitScrapes(t, r.all, r.mimir, before(time.Now()))
+	var refused, sent int64
+	kit.Eventually(t, soon, "accounts that agree with the backend's", func() error {
+		refused = 0
+		for _, req := range r.mimir.Requests() {
+			if req.Status == http.StatusBadRequest {
+				refused++
+			}
+		}
+		q := r.queue(t)
+		sent = q.Sent.Items
+		if have, repeated := stored(r.mimir); sent != have || repeated > 0 || q.Dropped["rejected"].Items != refused || len(q.Dropped) != 1 {
+			return fmt.Errorf("%d samples stored, %d again, %d requests refused in part; sent %+v, dropped %v", have, repeated, refused, q.Sent, q.Dropped)
+		}
+		return nil
+	})
+	if refused < 4 {
+		t.Errorf("%d requests were refused in part, want one a scrape", refused)
+	}
+	if again := resent(r.mimir.Requests()); again > 0 {
+		t.Errorf("%d requests were sent twice", again)
+	}
+	waitBalance(t, r.p)
+}
 
 // R20, P2: with protobuf_message auto a backend that answers 2.0 with 415, or one that says
 // yes without having read it, gets version 1.0, the refused data included, and is not asked
