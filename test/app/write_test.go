@@ -130,6 +130,18 @@ func pages() []page {
 			},
 		},
 		{
+			name: "start timestamps", contentType: openType, job: "start_timestamps: true",
+			body: "# TYPE r counter\nr_total 3\nr_created " + started + "\n# TYPE h histogram\nh_bucket{le=\"+Inf\"} 3\nh_count 3\nh_sum 3\nh_created " + started + "\n# EOF\n",
+			check: func(t *testing.T, message kit.Message, s map[string]kit.Series) {
+				t.Helper()
+				for _, name := range []string{"r_total", "h_bucket", "h_count", "h_sum"} {
+					if sample := s[name].Samples[0]; message == kit.Message2 && !near(sample.Start) {
+						t.Errorf("%s starts at %d, want %s", name, sample.Start, started)
+					}
+				}
+			},
+		},
+		{
 			name: "names in UTF-8", contentType: openType,
 			body: "# TYPE \"temperature.c°\" gauge\n{\"temperature.c°\",\"room.no\"=\"1\"} 21\n# EOF\n",
 			check: func(t *testing.T, _ kit.Message, s map[string]kit.Series) {
