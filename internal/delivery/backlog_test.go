@@ -185,7 +185,16 @@ func TestCursorKeepsWhatIsSettledBehindIt(t *testing.T) {
 	if maxAhead*2 > maxSettled {
 		t.Errorf("the look-ahead of %d does not fit the cursor twice over a restart", maxAhead)
 	}
-	c.settled = []uint64{1, 1 << 40}
+	for i := range uint64(100) {
+		c.begun = append(c.begun, begun{seq: 50 + i, items: 7, bytes: 1 << 30})
+		c.refused = append(c.refused, refusal{format: byte(i), at: -5})
+	}
+	b = c.append(nil)
+	got, ok = parseCursor(b)
+	if !ok || len(b) > cursorDistance || got.settled[1] != 103 || got.begun[maxBegun-1] != c.begun[maxBegun-1] || got.refused[maxRefused-1] != c.refused[maxRefused-1] {
+		t.Errorf("%d bytes, %+v, want what fits", len(b), got)
+	}
+	c = cursor{settled: []uint64{1, 1 << 40}}
 	if got, ok := parseCursor(c.append(nil)); !ok || len(got.settled) != 1 {
 		t.Errorf("settled %v, want what can be said", got.settled)
 	}
@@ -194,13 +203,14 @@ func TestCursorKeepsWhatIsSettledBehindIt(t *testing.T) {
 func FuzzCursor(f *testing.F) {
 	f.Add(cursor{generation: 1, base: 2, off: 3}.append(nil))
 	f.Add(cursor{generation: 1, base: 2, off: 3, settled: []uint64{5, 9, 4000}}.append(nil))
+	f.Add(cursor{begun: []begun{{seq: 9, items: 2, bytes: 40}}, refused: []refusal{{format: 2, at: 1}}}.append(nil))
 	f.Add([]byte(cursorMagic))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		c, ok := parseCursor(b)
 		if !ok {
 			return
 		}
-		if c.off < 0 || 4*len(c.settled) > len(b) {
+		if c.off < 0 || 4*len(c.settled)+12*len(c.begun)+12*len(c.refused) > len(b) {
 			t.Fatalf("%+v from %d bytes", c, len(b))
 		}
 	})

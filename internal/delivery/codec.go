@@ -51,7 +51,8 @@ type Codec interface {
 const probePause = 24 * time.Hour
 
 // Refused tells whether the endpoint has refused a format, so that whoever makes the blocks
-// uses another one. After a day it returns false again, for the next block to find out.
+// uses another one. After a day it returns false again, for the next block to find out. A queue
+// with a directory remembers it over restarts.
 func (q *Queue) Refused(format byte) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -64,9 +65,19 @@ func (q *Queue) refuse(format byte) (first bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	_, known := q.refused[format]
-	if q.refused == nil {
-		q.refused = map[byte]time.Time{}
-	}
 	q.refused[format] = time.Now()
+	q.index.moved = true
+	wake(q.wakeDisk)
 	return !known
+}
+
+// restoreRefused takes over what a former run has found out. A time in the future, by a clock
+// that was set, is taken for now.
+func (q *Queue) restoreRefused(all []refusal) {
+	now := time.Now()
+	for _, r := range all {
+		if _, known := q.refused[r.format]; !known {
+			q.refused[r.format] = now.Add(-max(now.Sub(time.UnixMilli(r.at)), 0))
+		}
+	}
 }

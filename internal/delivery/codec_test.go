@@ -229,46 +229,113 @@ func ordered(t *testing.T, ids []int, width int) {
 	}
 }
 
-// R19: a process that is killed between two halves repeats at most those that were accepted.
-func TestKillBetweenHalvesRepeatsOnlyThose(t *testing.T) {
+// R19, R1: what was accepted of a body that had to be divided is not sent again after a stop or
+// a kill between the halves, whether it was in memory or on disk, in the same format or not.
+func TestAcceptedHalvesAreNotRepeatedAfterARestart(t *testing.T) {
+	for _, format := range []byte{1, 2} {
+		for _, stop := range []bool{true, false} {
+			t.Run(fmt.Sprintf("format %d, stop %v", format, stop), func(t *testing.T) {
+				restartBetweenHalves(t, format, stop)
+			})
+		}
+	}
+}
+
+func restartBetweenHalves(t *testing.T, format byte, stop bool) {
+	t.Helper()
 	dir := t.TempDir()
 	copied := filepath.Join(t.TempDir(), "copy")
+	long := slices.Concat(numbers(10, 19), numbers(20, 29)) // Without any that end in 9.
 	var before []int
+	small := func(format byte, ids []int) *http.Response {
+		switch {
+		case format == 2:
+			return respond(415, "")
+		case len(ids) > 3:
+			return respond(413, "")
+		}
+		return respond(200, "")
+	}
 	synctest.Test(t, func(t *testing.T) {
 		b := &lineBackend{}
-		b.answer = func(_ byte, ids []int) *http.Response {
-			switch taken, _ := b.seen(); {
-			case len(ids) > 2:
-				return respond(413, "")
-			case len(taken) >= 8:
+		b.answer = func(format byte, ids []int) *http.Response {
+			if taken, _ := b.seen(); len(taken) >= 8 {
 				return nil
 			}
-			return respond(200, "")
+			return small(format, ids)
 		}
-		q := lineQueue(t, dir, b)
-		r := start(t, q)
-		putLines(t, q, 1, 1, numbers(0, 4)...)
-		putLines(t, q, 1, 1, numbers(4, 12)...)
-		putLines(t, q, 1, 1, numbers(12, 14)...)
-		time.Sleep(3 * time.Second)
+		r := start(t, lineQueue(t, dir, b))
+		putLines(t, r.Queue, 1, format, numbers(0, 3)...)
+		putLines(t, r.Queue, 1, format, long...) // Of which the first few get through.
+		putLines(t, r.Queue, 1, format, numbers(30, 32)...)
+		if !stop {
+			time.Sleep(3 * time.Second)
+		}
 		synctest.Wait()
 		if err := os.CopyFS(copied, os.DirFS(dir)); err != nil { // What a kill leaves.
 			t.Fatal(err)
 		}
 		before, _ = b.seen()
-		r.shutdown()
-	})
-	synctest.Test(t, func(t *testing.T) {
-		b := &lineBackend{answer: func(byte, []int) *http.Response { return respond(200, "") }}
-		r := start(t, lineQueue(t, copied, b))
-		time.Sleep(time.Second)
-		synctest.Wait()
-		got, _ := b.seen()
-		if !slices.Equal(before, numbers(0, 8)) || !slices.Equal(got, numbers(4, 14)) {
-			t.Errorf("sent %v before and %v after the kill, want 0-7 and 4-13", before, got)
+		if s := balanced(t, r.Queue); s.Sent.Items != int64(len(before)) {
+			t.Errorf("%d sent by the accounts, %d arrived", s.Sent.Items, len(before))
 		}
 		r.shutdown()
 	})
+	if len(before) < 7 {
+		t.Fatalf("only %v arrived before: the test shows nothing", before)
+	}
+	if stop {
+		copied = dir
+	}
+	synctest.Test(t, func(t *testing.T) {
+		b := &lineBackend{answer: small}
+		r := start(t, lineQueue(t, copied, b))
+		time.Sleep(time.Second)
+		synctest.Wait()
+		got, formats := b.seen()
+		all := slices.Concat(numbers(0, 3), long, numbers(30, 32))
+		if diff := cmp.Diff(all, slices.Concat(before, got)); diff != "" {
+			t.Errorf("arrived before and after the restart (-want +got):\n%s", diff)
+		}
+		if slices.Contains(formats, 2) {
+			t.Error("a format was tried again that had been refused")
+		}
+		if s := r.shutdown(); s.Restored != s.Sent || s.Sent.Items != int64(len(got)) || s.Disk != (Amount{}) {
+			t.Errorf("Status = %+v, want what was left sent", s)
+		}
+	})
+}
+
+// A body of which a part was accepted and that cannot be divided any more is sent whole again.
+func TestBegunBodyThatCannotBeDividedIsSentWhole(t *testing.T) {
+	dir := t.TempDir()
+	for life := range 2 {
+		synctest.Test(t, func(t *testing.T) {
+			b := &lineBackend{answer: func(_ byte, ids []int) *http.Response {
+				switch {
+				case life == 0 && len(ids) > 4:
+					return respond(413, "")
+				case life == 0 && ids[0] > 1:
+					return nil
+				}
+				return respond(200, "")
+			}}
+			q := lineQueue(t, dir, b)
+			if life == 1 {
+				q.ep.Codec = stubborn{}
+			}
+			r := start(t, q)
+			if life == 0 {
+				putLines(t, q, 1, 1, numbers(1, 9)...)
+			}
+			time.Sleep(time.Second)
+			synctest.Wait()
+			s := r.shutdown()
+			if got, _ := b.seen(); life == 1 && (!slices.Equal(got, numbers(1, 9)) || s.Restored.Items != 8 || s.Sent.Items != 8) {
+				t.Errorf("sent %v, %+v, want all of the body and that accounted for", got, s)
+			}
+		})
+	}
 }
 
 // R16.
@@ -353,6 +420,39 @@ func TestRefusedFormatFallsBackIsRememberedAndProbedDaily(t *testing.T) {
 			})
 		})
 	}
+}
+
+// R20: what the endpoint has refused is remembered over restarts, for the rest of the day.
+func TestRefusedFormatIsRememberedOverRestarts(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		for life, want := range [][]byte{{2, 1}, {1}, {2, 1}} {
+			b := &lineBackend{answer: func(format byte, ids []int) *http.Response {
+				if format == 2 {
+					return respond(415, "")
+				}
+				return respond(200, "")
+			}}
+			q := lineQueue(t, dir, b)
+			r := start(t, q)
+			synctest.Wait()
+			if got := q.Refused(2); got != (life == 1) {
+				t.Errorf("life %d: Refused(2) = %v before anything was sent", life, got)
+			}
+			putLines(t, q, 1, 2, life)
+			synctest.Wait()
+			if _, formats := b.seen(); !slices.Equal(formats, want) {
+				t.Errorf("life %d: formats %v, want %v", life, formats, want)
+			}
+			time.Sleep(5 * time.Second)
+			r.shutdown()
+			if life == 0 {
+				time.Sleep(23 * time.Hour)
+			} else {
+				time.Sleep(time.Hour)
+			}
+		}
+	})
 }
 
 // R20 without a way back: the data is kept.

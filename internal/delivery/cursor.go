@@ -3,53 +3,98 @@ package delivery
 import (
 	"encoding/binary"
 	"io"
+	"math"
 )
 
 // cursor says up to where a queue on disk has been delivered: everything before offset off of
 // the segment base, and every earlier segment. A base that no segment has means that all
 // earlier ones are done. Shards do not wait for each other, so blocks behind that place may be
-// delivered as well.
+// delivered as well, or a part of one whose body had to be divided.
 type cursor struct {
 	generation uint64 // counts the writes; the higher of two slots is the newer one
 	base       uint64
 	off        int64
-	settled    []uint64 // sequence numbers of blocks behind off that are done with, ascending
+	settled    []uint64  // sequence numbers of blocks behind off that are done with, ascending
+	begun      []begun   // blocks of which a part is done with
+	refused    []refusal // what the endpoint does not take
+}
+
+// begun is how much of a block is done with: its first items, in the order of its body.
+type begun struct {
+	seq          uint64
+	items, bytes int64
+}
+
+// of returns the part of a record that is done with, which is never all of it.
+func (b begun) of(r record) Amount {
+	return Amount{Items: min(b.items, max(r.items-1, 0)), Bytes: min(b.bytes, r.length)}
+}
+
+// refusal is when the endpoint has last refused a format.
+type refusal struct {
+	format byte
+	at     int64 // ms since the Unix epoch
 }
 
 // The cursor file has two slots, written in turn, so that a write that was cut off leaves the
 // previous cursor. They lie in different disk sectors. The name ends in the version of the
 // format, so that versions do not overwrite each other's. A slot is, in little-endian,
 //
-//	"INGOTCUR" | generation, base, off, origin u64 | count u32 | count times u32 | crc u32
+//	"INGOTCUR" | generation, base, off, origin u64 | settled, begun, refused u32 |
+//	settled times: number u32 |
+//	begun times:   number, items, bytes u32 |
+//	refused times: format u32, at ms i64 | crc u32
 //
-// where the numbers added to origin are the sequence numbers of settled blocks.
+// where the numbers added to origin are the sequence numbers of blocks.
 const (
-	cursorName     = "cursor-2"
+	cursorName     = "cursor-3"
 	cursorMagic    = "INGOTCUR"
-	cursorHead     = 44
+	cursorHead     = 52
 	cursorDistance = 4096
+	// maxBegun and maxRefused are more than a queue has shards and an endpoint formats.
+	maxBegun   = 24
+	maxRefused = 4
 	// maxSettled is how many settled blocks fit in a slot. More than that are sent again after
 	// a kill; maxAhead sees to it that there are not.
-	maxSettled = (cursorDistance - cursorHead - 4) / 4
+	maxSettled = (cursorDistance - cursorHead - 12*maxBegun - 12*maxRefused - 4) / 4
 )
 
 func (c cursor) append(dst []byte) []byte {
-	var origin uint64
+	origin := uint64(math.MaxUint64)
 	if len(c.settled) > 0 {
 		origin = c.settled[0]
 	}
-	kept := c.settled[:min(len(c.settled), maxSettled)]
-	for len(kept) > 0 && kept[len(kept)-1]-origin > 1<<32-1 {
-		kept = kept[:len(kept)-1]
+	for _, b := range c.begun {
+		origin = min(origin, b.seq)
 	}
+	settled := c.settled[:min(len(c.settled), maxSettled)]
+	for len(settled) > 0 && settled[len(settled)-1]-origin > math.MaxUint32 {
+		settled = settled[:len(settled)-1]
+	}
+	parts := c.begun[:min(len(c.begun), maxBegun)]
+	for len(parts) > 0 && parts[len(parts)-1].seq-origin > math.MaxUint32 {
+		parts = parts[:len(parts)-1]
+	}
+	refused := c.refused[:min(len(c.refused), maxRefused)]
 	start := len(dst)
 	dst = append(dst, cursorMagic...)
 	for _, v := range [...]uint64{c.generation, c.base, uint64(c.off), origin} {
 		dst = binary.LittleEndian.AppendUint64(dst, v)
 	}
-	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(kept)))
-	for _, seq := range kept {
+	for _, n := range [...]int{len(settled), len(parts), len(refused)} {
+		dst = binary.LittleEndian.AppendUint32(dst, uint32(n))
+	}
+	for _, seq := range settled {
 		dst = binary.LittleEndian.AppendUint32(dst, uint32(seq-origin))
+	}
+	for _, b := range parts {
+		for _, v := range [...]uint64{b.seq - origin, uint64(b.items), uint64(b.bytes)} {
+			dst = binary.LittleEndian.AppendUint32(dst, uint32(v))
+		}
+	}
+	for _, r := range refused {
+		dst = binary.LittleEndian.AppendUint32(dst, uint32(r.format))
+		dst = binary.LittleEndian.AppendUint64(dst, uint64(r.at))
 	}
 	return binary.LittleEndian.AppendUint32(dst, checksum(dst[start:]))
 }
@@ -59,19 +104,24 @@ func parseCursor(b []byte) (cursor, bool) {
 	if len(b) < cursorHead+4 || string(b[:8]) != cursorMagic {
 		return cursor{}, false
 	}
-	count := int64(binary.LittleEndian.Uint32(b[40:]))
-	end := cursorHead + 4*count
-	if end+4 > int64(len(b)) || checksum(b[:end]) != binary.LittleEndian.Uint32(b[end:]) {
+	word := func(at int64) uint64 { return binary.LittleEndian.Uint64(b[at:]) }
+	half := func(at int64) uint64 { return uint64(binary.LittleEndian.Uint32(b[at:])) }
+	begunAt := cursorHead + 4*int64(half(40))
+	refusedAt := begunAt + 12*int64(half(44))
+	end := refusedAt + 12*int64(half(48))
+	if end+4 > int64(len(b)) || uint64(checksum(b[:end])) != half(end) {
 		return cursor{}, false
 	}
-	c := cursor{
-		generation: binary.LittleEndian.Uint64(b[8:]),
-		base:       binary.LittleEndian.Uint64(b[16:]),
-		off:        int64(binary.LittleEndian.Uint64(b[24:])),
+	c := cursor{generation: word(8), base: word(16), off: int64(word(24))}
+	origin := word(32)
+	for at := int64(cursorHead); at < begunAt; at += 4 {
+		c.settled = append(c.settled, origin+half(at))
 	}
-	origin := binary.LittleEndian.Uint64(b[32:])
-	for at := int64(cursorHead); at < end; at += 4 {
-		c.settled = append(c.settled, origin+uint64(binary.LittleEndian.Uint32(b[at:])))
+	for at := begunAt; at < refusedAt; at += 12 {
+		c.begun = append(c.begun, begun{seq: origin + half(at), items: int64(half(at + 4)), bytes: int64(half(at + 8))})
+	}
+	for at := refusedAt; at < end; at += 12 {
+		c.refused = append(c.refused, refusal{format: b[at], at: int64(word(at + 4))})
 	}
 	return c, c.off >= 0
 }

@@ -108,7 +108,8 @@ type Queue struct {
 	index        index
 	active       *segment // the last of index, if it is being written
 	window       window
-	done         map[uint64]struct{}  // blocks behind the window that the cursor has found settled
+	settled      map[uint64]struct{}  // blocks behind the window that the cursor has found settled
+	started      map[uint64]begun     // blocks behind the window of which it has found a part settled
 	headers      map[byte]http.Header // by format
 	epoch        int                  // how often requests in vain have set back the sender
 	readFailures int                  // in a row
@@ -178,7 +179,8 @@ func New(cfg Config, dir string, log *slog.Logger, m *Metrics, ep Endpoint) *Que
 		diskReady:   dir == "",
 		nextSeq:     1,
 		headers:     map[byte]http.Header{},
-		done:        map[uint64]struct{}{},
+		refused:     map[byte]time.Time{},
+		settled:     map[uint64]struct{}{},
 		parallelism: parallelism{maxParallel: max(cfg.MaxParallel, 1), limit: 1},
 		header0:     ep.Header,
 		accounts:    accounts{dropped: map[string]Amount{}, unreported: map[string]*dropReport{}},

@@ -67,6 +67,13 @@ func (x *index) settled(s *segment, a Amount) {
 	x.moved = true
 }
 
+// again undoes settled: a of a segment, which the sender has taken up, has to be sent again.
+func (x *index) again(s *segment, a Amount) {
+	for _, to := range [...]*Amount{&s.left, &s.taken, &x.left, &x.taken} {
+		to.add(a)
+	}
+}
+
 // lose gives up what is left of a segment but for what keep says, and returns it.
 func (x *index) lose(s *segment, keep Amount) Amount {
 	lost := s.left

@@ -83,6 +83,9 @@ func (d *disk) load() error {
 	for _, seq := range at.settled {
 		f.next = max(f.next, seq+1) // Blocks that never got to disk are among them.
 	}
+	for _, b := range at.begun {
+		f.next = max(f.next, b.seq+1)
+	}
 	for _, name := range names {
 		f.take(name)
 	}
@@ -114,7 +117,8 @@ type found struct {
 	trash   []string // delivered or empty
 	skipped []error  // not ours, not readable, or of a newer version
 	corrupt int64
-	next    uint64 // higher than every sequence number that may have been used
+	next    uint64           // higher than every sequence number that may have been used
+	started map[uint64]begun // blocks of segs of which a part is settled
 }
 
 // take looks at one name in the directory.
@@ -149,27 +153,38 @@ func (f *found) skip(path string, err error) {
 	f.skipped = append(f.skipped, fmt.Errorf("%s: %w", path, err))
 }
 
-// subtractSettled takes the blocks that the cursor notes as settled off what is left. They lie
-// close behind the cursor, so few headers are read. In a file that cannot be read now they
-// stay, and count as corrupt when it still cannot be later.
+// subtractSettled takes what the cursor notes as settled off what is left. It lies close behind
+// the cursor, so few headers are read. In a file that cannot be read now it stays, and counts
+// as corrupt when that still cannot be read later.
 func (f *found) subtractSettled() {
-	if len(f.at.settled) == 0 {
-		return
-	}
-	settled := map[uint64]bool{}
+	settled, started := map[uint64]bool{}, map[uint64]begun{}
 	last := uint64(0)
 	for _, seq := range f.at.settled {
 		settled[seq], last = true, max(last, seq)
 	}
+	for _, b := range f.at.begun {
+		started[b.seq], last = b, max(last, b.seq)
+	}
+	f.started = map[uint64]begun{}
 	for _, s := range f.segs {
 		// Blocks that waited in memory have lower numbers than the segment they are in.
-		if s.base >= f.at.base {
-			s.subtract(settled, last)
+		if last == 0 || s.base < f.at.base {
+			continue
 		}
+		s.eachUnread(last, func(r record) {
+			if settled[r.seq] {
+				s.left.sub(r.amount())
+			} else if b, ok := started[r.seq]; ok {
+				s.left.sub(b.of(r))
+				f.started[r.seq] = b
+			}
+		})
 	}
 }
 
-func (s *segment) subtract(settled map[uint64]bool, last uint64) {
+// eachUnread calls visit for the records that the sender has not taken up, up to the one with
+// the number last, as far as they can be read.
+func (s *segment) eachUnread(last uint64, visit func(r record)) {
 	file, err := os.Open(s.path)
 	if err != nil {
 		return
@@ -180,9 +195,7 @@ func (s *segment) subtract(settled map[uint64]bool, last uint64) {
 		if err != nil || !ok || r.seq > last {
 			return
 		}
-		if settled[r.seq] {
-			s.left.sub(r.amount())
-		}
+		visit(r)
 		at = r.end()
 	}
 }
@@ -236,8 +249,10 @@ func (q *Queue) restore(x index, f *found) {
 	}
 	q.index = x
 	for _, seq := range f.at.settled {
-		q.done[seq] = struct{}{}
+		q.settled[seq] = struct{}{}
 	}
+	q.started = f.started
+	q.restoreRefused(f.at.refused)
 	for _, e := range q.mem {
 		if e.taken && !e.flying && x.unread() != nil {
 			q.giveBack(e)

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -100,6 +101,41 @@ func (q *Queue) divide(p part, text string) ([]part, string) {
 	first.amount = Amount{Items: int64(first.items), Bytes: p.amount.Bytes / 2}
 	second.amount.sub(first.amount) // The block counts as done with the last of its parts.
 	return []part{first, second}, text
+}
+
+// rest returns what is to be sent of a block of which the first items are done with, divided
+// as often as it takes; nil if that is not possible.
+func (q *Queue) rest(format byte, body []byte, total, done Amount) (parts []part) {
+	if q.ep.Codec == nil {
+		return nil
+	}
+	p := part{body: body, format: format, items: int(total.Items)}
+	for skip := int(done.Items); skip > 0; {
+		left, right, err := q.ep.Codec.Split(format, p.body)
+		if p.depth++; err != nil || p.depth > mostHalvings || left.Items < 0 || left.Items > p.items {
+			return nil
+		}
+		first, second := p, p
+		first.body, first.items = left.Body, left.Items
+		second.body, second.items = right.Body, p.items-left.Items
+		if skip >= first.items {
+			p, skip = second, skip-first.items
+			continue
+		}
+		p, parts = first, append(parts, second)
+	}
+	parts = append(parts, p)
+	slices.Reverse(parts) // The last one divided off comes first.
+	left := total
+	left.sub(done)
+	for i := range parts[:len(parts)-1] {
+		parts[i].amount = Amount{Items: int64(parts[i].items), Bytes: left.Bytes / int64(len(parts))}
+	}
+	for _, p := range parts {
+		left.sub(p.amount)
+	}
+	parts[len(parts)-1].amount = left
+	return parts
 }
 
 // post sends one body.

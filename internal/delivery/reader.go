@@ -67,10 +67,14 @@ func (q *Queue) scan(s *segment, off, end int64) {
 		Block: Block{Items: int(rec.items), Time: time.UnixMilli(rec.time), Shard: rec.shard, Format: rec.format},
 		seq:   rec.seq, seg: s, rec: rec, total: rec.amount(), left: rec.amount(),
 	}
-	if _, e.settled = q.done[rec.seq]; e.settled {
-		delete(q.done, rec.seq)
+	if _, e.settled = q.settled[rec.seq]; e.settled {
+		delete(q.settled, rec.seq)
 		q.index.moved = true
 	} else {
+		if b, ok := q.started[rec.seq]; ok {
+			delete(q.started, rec.seq)
+			e.left.sub(b.of(rec))
+		}
 		q.index.take(s, e.left)
 	}
 	q.window.add(e)
@@ -97,6 +101,10 @@ func (q *Queue) load(e *entry) (p part, attempt int, ok bool) {
 	if err != nil {
 		q.loader.close()
 	}
+	var rest []part
+	if done := e.done(); intact && done.Items > 0 {
+		rest = q.rest(e.Format, body, e.total, done)
+	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if err != nil {
@@ -113,9 +121,21 @@ func (q *Queue) load(e *entry) (p part, attempt int, ok bool) {
 		q.dropTaken(e, dropCorrupt, "")
 		return part{}, 0, false
 	}
-	e.Body = body
+	if e.parts = rest; rest == nil {
+		e.Body = body
+		q.startOver(e)
+	}
 	p, attempt = q.begin(e)
 	return p, attempt, true
+}
+
+// startOver sends a block whole again of which a part was settled in a former run.
+func (q *Queue) startOver(e *entry) {
+	again := e.done()
+	q.restored.add(again)
+	q.index.again(e.seg, again)
+	q.window.bytes += again.Bytes
+	e.left = e.total
 }
 
 // loseRest gives up what is left of a segment, but for what keep says, since it cannot be
@@ -125,6 +145,7 @@ func (q *Queue) loseRest(s *segment, keep Amount) {
 	q.corrupt += lost.Blocks
 	q.drop(dropCorrupt, lost, s.oldest, s.newest, "")
 	q.acknowledge(0, s.last)
+	q.forget(s.last)
 	q.index.trim(q.active)
 	wake(q.wakeDisk)
 }

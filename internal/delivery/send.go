@@ -145,7 +145,8 @@ func (q *Queue) choose(now time.Time) (e *entry, s *segment, wait time.Duration,
 			return nil, s, 0, true
 		}
 		if q.index.left.Blocks == 0 {
-			clear(q.done) // The cursor is behind them.
+			clear(q.settled) // The cursor is behind them.
+			clear(q.started)
 		}
 		if e = q.untaken(); e == nil {
 			return nil, nil, 0, false

@@ -129,8 +129,7 @@ func (q *Queue) sendAgain(e *entry) {
 // was known.
 func (q *Queue) giveBack(e *entry) {
 	q.window.giveBack(e)
-	again := e.total
-	again.sub(e.left)
+	again := e.done()
 	q.restored.add(again)
 	q.memory.add(again)
 	e.left, e.parts = e.total, nil
@@ -161,6 +160,7 @@ func (q *Queue) settlePart(e *entry, r result, reason string) {
 	if len(e.parts) > 1 {
 		e.parts = e.parts[1:]
 		q.window.stop(e)
+		wake(q.wakeDisk) // For the cursor.
 		return
 	}
 	q.finished(e)

@@ -1,7 +1,9 @@
 package delivery
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 )
@@ -108,7 +110,7 @@ func (q *Queue) written(e *entry, s *segment, rec record) {
 	}
 	if e.settled { // Delivered while it was being written.
 		if s.read < rec.end() {
-			q.done[rec.seq] = struct{}{}
+			q.settled[rec.seq] = struct{}{}
 		}
 		e.Body = nil
 		q.index.moved = true
@@ -119,6 +121,7 @@ func (q *Queue) written(e *entry, s *segment, rec record) {
 		if e.taken {
 			e.seg, e.rec = s, rec
 			q.index.take(s, e.left)
+			q.index.moved = q.index.moved || e.left != e.total
 		}
 	}
 	wake(q.wakeSend)
@@ -174,6 +177,7 @@ func (q *Queue) dropSegment(reason string) bool {
 		}
 		q.drop(reason, q.index.lose(s, q.dropWaiting(s)), oldest, s.newest, "")
 		q.acknowledge(0, s.last)
+		q.forget(s.last)
 		if s.left.Blocks == 0 {
 			q.index.drop(i)
 		} else {
@@ -190,24 +194,44 @@ func (q *Queue) position() (cursor, bool) {
 	defer q.mu.Unlock()
 	moved := q.index.moved
 	q.index.moved = false
+	var c cursor
+	for format, at := range q.refused {
+		c.refused = append(c.refused, refusal{format: format, at: at.UnixMilli()})
+	}
 	if len(q.index.segs) == 0 {
-		return cursor{base: q.nextSeq}, moved
+		c.base = q.nextSeq
+		return c, moved
 	}
 	first := q.index.segs[0]
-	c := cursor{base: first.base, off: first.read}
+	c.base, c.off = first.base, first.read
 	for _, e := range q.window.entries {
-		switch {
-		case e.settled:
+		if e.settled {
 			c.settled = append(c.settled, e.seq)
-		case e.seg == first:
+			continue
+		}
+		if e.seg == first {
 			c.off = min(c.off, e.rec.at)
 		}
+		if done := e.done(); e.seg != nil && done.Items > 0 {
+			c.begun = append(c.begun, begun{seq: e.seq, items: done.Items, bytes: done.Bytes})
+		}
 	}
-	for seq := range q.done {
+	for seq := range q.settled {
 		c.settled = append(c.settled, seq)
 	}
+	for _, b := range q.started {
+		c.begun = append(c.begun, b)
+	}
 	slices.Sort(c.settled)
+	slices.SortFunc(c.begun, func(a, b begun) int { return cmp.Compare(a.seq, b.seq) })
 	return c, moved
+}
+
+// forget ends the waiting for blocks up to that number which the cursor has found settled:
+// they have gone with their segment.
+func (q *Queue) forget(last uint64) {
+	maps.DeleteFunc(q.settled, func(seq uint64, _ struct{}) bool { return seq <= last })
+	maps.DeleteFunc(q.started, func(seq uint64, _ begun) bool { return seq <= last })
 }
 
 // takeTrash returns the files to be removed, returnTrash those that could not be.

@@ -35,6 +35,13 @@ type entry struct {
 	stored chan struct{} // if not nil, closed when the block is on disk or will not be
 }
 
+// done returns what is settled of a block that is not settled as a whole.
+func (e *entry) done() Amount {
+	a := e.total
+	a.sub(e.left)
+	return a
+}
+
 // release ends the wait of a Put for the disk.
 func (e *entry) release() {
 	if e.stored != nil {
