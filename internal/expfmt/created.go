@@ -54,7 +54,7 @@ func (p *Parser) withStart() (Kind, error) {
 		c.found = 0
 		return KindSample, nil
 	}
-	if p.hinted {
+	if len(p.parts) == 0 {
 		p.lexAgain()
 	}
 	name := p.b[p.parts[0]:p.parts[1]]

@@ -102,6 +102,12 @@ type Options struct {
 	ConvertClassic bool
 }
 
+// Keys says which keys are known: those that a Parser with the same seed returned before.
+type Keys interface {
+	// Knows reports whether a key of that hash and length is known.
+	Knows(hash uint64, size int) bool
+}
+
 // ErrMore means that the window ends before the next entry does. The caller moves the unread
 // bytes to the front of its buffer, reads more behind them and calls [Parser.Feed].
 var ErrMore = errors.New("expfmt: the window ends inside an entry")
@@ -111,6 +117,8 @@ var ErrMore = errors.New("expfmt: the window ends inside an entry")
 // valid until Next or Feed. A Parser can be used for any number of expositions.
 type Parser struct {
 	Options Options // Read by Reset.
+	// Keys spares lines that are known, but not expected, from being lexed. It may be nil.
+	Keys Keys
 
 	format Format
 	seed   maphash.Seed
@@ -142,7 +150,7 @@ type Parser struct {
 // Reset begins an exposition of the given format. Keys are hashed with seed.
 func (p *Parser) Reset(f Format, seed maphash.Seed) {
 	*p = Parser{
-		Options: p.Options, format: f, seed: seed,
+		Options: p.Options, Keys: p.Keys, format: f, seed: seed,
 		text: p.text[:0], parts: p.parts[:0], exemplar: example{parts: p.exemplar.parts[:0]},
 		created: p.created.empty(), wrapped: wrapped{key: p.wrapped.key[:0]},
 	}
@@ -189,7 +197,7 @@ func (p *Parser) Next(h Hint) (Kind, error) {
 		var kind Kind
 		var err error
 		switch {
-		case p.matches(h):
+		case p.matches(h), p.Keys != nil && p.recalls():
 			if !p.created.wanted && p.plain() {
 				return KindSample, nil
 			}
@@ -218,15 +226,48 @@ func (p *Parser) matches(h Hint) bool {
 	if h.Len == 0 || end >= len(p.b) || !isBlank(p.b[end]) || maphash.Bytes(p.seed, p.b[p.i:end]) != h.Hash {
 		return false
 	}
+	return p.isKey(end, h.Hash, true)
+}
+
+// recalls does what matches does for any key that is known. What it takes for the key are the
+// bytes up to the first brace that closes before a blank, or up to a blank.
+func (p *Parser) recalls() bool {
+	if p.Whole() || p.i >= len(p.b) || !isNameStart(p.b[p.i]) {
+		return false
+	}
+	n := bytes.IndexByte(p.b[p.i:], '\n')
+	if n < 0 {
+		return false
+	}
+	line := p.b[p.i : p.i+n]
+	size := 0
+	for brace := 0; size == 0; {
+		i := bytes.IndexByte(line[brace:], '}')
+		switch brace += i + 1; {
+		case i < 0:
+			if size = bytes.IndexByte(line, ' '); size < 0 {
+				return false
+			}
+		case brace < len(line) && isBlank(line[brace]):
+			size = brace
+		}
+	}
+	hash := maphash.Bytes(p.seed, line[:size])
+	return p.Keys.Knows(hash, size) && p.isKey(p.i+size, hash, false)
+}
+
+// isKey makes what stands before end the key of a sample that needs no lexing, and goes there,
+// unless only the name was that of one.
+func (p *Parser) isKey(end int, hash uint64, hinted bool) bool {
 	next := end
 	for next < len(p.b) && isBlank(p.b[next]) {
 		next++
 	}
 	if next < len(p.b) && p.b[next] == '{' {
-		return false // Only the name was the same.
+		return false
 	}
 	p.start, p.end, p.i = p.i, end, end
-	p.hash, p.hinted = h.Hash, true
+	p.hash, p.hinted = hash, hinted
 	p.parts = p.parts[:0]
 	p.exemplar.has = false
 	return true

@@ -20,8 +20,12 @@ func TestWindowsDoNotChangeWhatIsRead(t *testing.T) {
 				t.Errorf("reading %s ends with %q", name, got)
 			}
 			random := rand.New(rand.NewPCG(1, 2))
-			for _, most := range []int{1, 7, 300, 5000} {
-				got, _ := readPieces(formatOf(name), o, body, keys, func() int { return 1 + random.IntN(most) })
+			for i, most := range []int{1, 7, 300, 5000, 300, 5000} {
+				expected := keys
+				if i > 3 {
+					expected = turned(keys)
+				}
+				got, _ := readPieces(formatOf(name), o, body, expected, func() int { return 1 + random.IntN(most) })
 				if diff := cmp.Diff(want, got); diff != "" {
 					t.Errorf("%s through windows growing by up to %d bytes (-whole +windows):\n%s", name, most, diff)
 				}
@@ -101,6 +105,33 @@ func TestExpectedKeyIsMetAsAWholeOnly(t *testing.T) {
 			t.Errorf("Hash after %q is not that of %q", in, want)
 		}
 	}
+}
+
+func TestKnownKeyIsNotLexed(t *testing.T) {
+	seed := maphash.MakeSeed()
+	keys := []string{`a{x="{y} z"}`, "a", `a{x="1"}`}
+	p := Parser{Keys: known(expected(seed, keys...))}
+	p.Reset(Text004, seed)
+	f := func(in, key string, lexed bool) {
+		t.Helper()
+		p.Reset(Text004, seed)
+		p.Feed([]byte(in), true)
+		kind, err := p.Next(expected(seed, "b")[0])
+		if kind != KindSample || string(p.Key()) != key || p.Hinted() || p.Value() != 1 || p.Hash() != maphash.String(seed, key) {
+			t.Errorf("%q is read as %q, value %v (%v), want %q and 1", in, p.Key(), p.Value(), err, key)
+		}
+		if got := len(p.parts) > 0; got != lexed {
+			t.Errorf("%q was lexed: %v, want %v", in, got, lexed)
+		}
+		if labels := p.AppendLabels(nil); labels[0].Value != key[:1] {
+			t.Errorf("the labels of %q are %q", in, labels)
+		}
+	}
+	f("a 1\n", "a", false)
+	f("a{x=\"1\"}  1\n", keys[2], false)
+	f("a {x=\"1\"} 1\n", `a {x="1"}`, true)
+	f("a{x=\"{y} z\"} 1\n", keys[0], true) // The first brace before a blank is not the last.
+	f("a{x=\"2\"} 1\n", `a{x="2"}`, true)
 }
 
 func TestErrorsNameTheLineAndWhatWasExpected(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 )
 
@@ -18,12 +19,25 @@ func expected(seed maphash.Seed, keys ...string) (all []Hint) {
 	return all
 }
 
+// known is Keys that are kept as a list.
+type known []Hint
+
+func (k known) Knows(hash uint64, size int) bool { return slices.Contains(k, Hint{hash, size}) }
+
+// turned returns keys in an order in which few of them are expected where they stand.
+func turned(keys []string) []string {
+	keys = slices.Clone(keys)
+	slices.Reverse(keys)
+	return keys
+}
+
 // readPieces reads b through windows that grow by what grow says, and writes down everything
-// that the parser says about it, the error last. keys are what is expected, one a sample.
+// that the parser says about it, the error last. keys are what is known and expected, one a
+// sample.
 func readPieces(f Format, o Options, b []byte, keys []string, grow func() int) (all, found []string) {
 	seed := maphash.MakeSeed()
 	hints := expected(seed, keys...)
-	p := Parser{Options: o}
+	p := Parser{Options: o, Keys: known(hints)}
 	p.Reset(f, seed)
 	var window []byte
 	feed := func() {

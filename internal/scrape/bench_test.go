@@ -3,6 +3,7 @@ package scrape
 import (
 	"bytes"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"strings"
 	"syscall"
@@ -20,10 +21,15 @@ func (d *discard) Append(b *model.Batch)          { d.samples += len(b.Samples) 
 func (d *discard) Commit() error                  { return nil }
 func (d *discard) Rollback()                      {}
 
-// exposition writes n samples in the manner of a node exporter, of cAdvisor (long labels,
+// exposition is [replaced] at the beginning.
+func exposition(kind string, n int) []byte { return replaced(kind, n, 0) }
+
+// replaced writes n samples in the manner of a node exporter, of cAdvisor (long labels,
 // timestamps), of kube-state-metrics, of an application with histograms, or of one with exemplars.
-func exposition(kind string, n int) []byte {
+// Of the pods of the second and the third one in 60 is another one at each step.
+func replaced(kind string, n, step int) []byte {
 	var b strings.Builder
+	pod := func(i int) int { return i + (step+i%60)/60*1_000_000 }
 	for i := range n {
 		switch kind {
 		case "node":
@@ -32,12 +38,12 @@ func exposition(kind string, n int) []byte {
 			}
 			fmt.Fprintf(&b, "node_metric_%d_bytes{device=\"device%d\",fstype=\"ext4\",mountpoint=\"/var/lib/data%d\"} %d\n", i/16, i%16, i%16, i*4096)
 		case "cadvisor":
-			fmt.Fprintf(&b, "container_metric_%d_total{container=\"app\",id=\"/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-burstable.slice/kubelet-kubepods-burstable-pod%032d.slice/cri-containerd-%064d.scope\",image=\"registry.example.org/team/application:v1.2.3\",name=\"%064d\",namespace=\"namespace\",pod=\"application-%d\"} %d.25 1700000000000\n", i%40, i/40, i/40, i/40, i/40, i)
+			fmt.Fprintf(&b, "container_metric_%d_total{container=\"app\",id=\"/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-burstable.slice/kubelet-kubepods-burstable-pod%032d.slice/cri-containerd-%064d.scope\",image=\"registry.example.org/team/application:v1.2.3\",name=\"%064d\",namespace=\"namespace\",pod=\"application-%d\"} %d.25 1700000000000\n", i%40, pod(i/40), pod(i/40), pod(i/40), pod(i/40), i)
 		case "ksm":
 			if i%1000 == 0 {
 				fmt.Fprintf(&b, "# HELP kube_pod_status_%d The state of pods.\n# TYPE kube_pod_status_%d gauge\n", i/1000, i/1000)
 			}
-			fmt.Fprintf(&b, "kube_pod_status_%d{namespace=\"namespace-%d\",pod=\"application-%d-7d4b9c6f5-x2x9z\",uid=\"0e6c9bb4-66a1-4c5b-8d7e-%012d\",phase=\"Phase%d\"} %d\n", i/1000, i%1000/50, i%1000/5, i%1000/5, i%5, i%5/4)
+			fmt.Fprintf(&b, "kube_pod_status_%d{namespace=\"namespace-%d\",pod=\"application-%d-7d4b9c6f5-x2x9z\",uid=\"0e6c9bb4-66a1-4c5b-8d7e-%012d\",phase=\"Phase%d\"} %d\n", i/1000, i%1000/50, pod(i%1000/5), pod(i%1000/5), i%5, i%5/4)
 		case "app":
 			if i%12 == 0 {
 				fmt.Fprintf(&b, "# TYPE request_duration_%d_seconds histogram\n", i/1200)
@@ -79,15 +85,25 @@ func (m *memory) Close() error               { return nil }
 
 // BenchmarkPass is what a scrape costs beyond the network and the sink: reading, parsing, the
 // table, label sets, staleness, the report series. "same" is the steady state, "moved" one in
-// which half of the lines changed places, "first" the first scrape of a target, "unruly" the same
+// which half of the lines changed places, "shuffled" one in which the lines of each metric have
+// another order, "replaced" one in which a tenth of the pods is replaced a minute, "first" the first scrape of a target, "unruly" the same
 // without relabelling of its series.
 func BenchmarkPass(b *testing.B) {
 	const n = 10_000
 	for _, kind := range []string{"node", "cadvisor", "ksm", "app", "openmetrics"} {
 		text := exposition(kind, n)
-		for _, form := range []string{"same", "moved", "first", "unruly"} {
+		for _, form := range []string{"same", "moved", "shuffled", "replaced", "first", "unruly"} {
+			if form == "replaced" && kind != "cadvisor" && kind != "ksm" {
+				continue
+			}
 			b.Run(kind+"/"+form, func(b *testing.B) {
 				bodies := [][]byte{text, text}
+				if form == "shuffled" {
+					for range 10 {
+						bodies = append(bodies, shuffled(text))
+					}
+					bodies = bodies[2:]
+				}
 				if form == "moved" {
 					lines := strings.SplitAfter(string(text), "\n")
 					for i := 0; i+20 < len(lines); i += 20 {
@@ -98,6 +114,7 @@ func BenchmarkPass(b *testing.B) {
 					bodies[1] = []byte(strings.Join(lines, ""))
 				}
 				s, sink := newBench(b, bodies...)
+				transport := s.pool.client.Transport.(*memory)
 				if form == "unruly" {
 					s.pool.cfg.MetricRelabelConfigs = nil
 				}
@@ -110,8 +127,17 @@ func BenchmarkPass(b *testing.B) {
 				scrape()
 				b.SetBytes(int64(len(text)))
 				b.ReportAllocs()
-				before := cpuTime(b)
+				before, step := cpuTime(b), 0
 				for b.Loop() {
+					if form == "replaced" {
+						b.StopTimer()
+						from := cpuTime(b)
+						step++
+						transport.bodies[0] = replaced(kind, n, step)
+						transport.n = 0
+						before += cpuTime(b) - from
+						b.StartTimer()
+					}
 					if form == "first" || form == "unruly" {
 						s.table = newTable(s.loop)
 					}
@@ -125,6 +151,26 @@ func BenchmarkPass(b *testing.B) {
 			})
 		}
 	}
+}
+
+// shuffled returns a body in which the lines between two comments, or those of 1000 lines where
+// there are none, have another order.
+func shuffled(text []byte) []byte {
+	lines := bytes.SplitAfter(text, []byte("\n"))
+	from := 0
+	for from < len(lines) && bytes.HasPrefix(lines[from], []byte("#")) {
+		from++
+	}
+	for i, line := range lines {
+		if i > from && (bytes.HasPrefix(line, []byte("#")) || i == from+1000 || i == len(lines)-1) {
+			run := lines[from:i]
+			rand.Shuffle(len(run), func(i, j int) { run[i], run[j] = run[j], run[i] })
+			for from = i; from < len(lines) && bytes.HasPrefix(lines[from], []byte("#")); {
+				from++
+			}
+		}
+	}
+	return bytes.Join(lines, nil)
 }
 
 // cpuTime returns what the process has used of processors, which other processes of a busy

@@ -61,6 +61,7 @@ func (ps *passes) end(x *pass) {
 	x.release()
 	x.families.end()
 	x.exemplars.end()
+	x.parser.Keys = nil
 	x.parser.Reset(expfmt.Text004, x.l.pool.shared.seed)
 	*x = pass{parser: x.parser, families: x.families, exemplars: x.exemplars}
 	ps.idle.Put(x)
@@ -107,7 +108,7 @@ func (x *pass) read(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	x.parser.Options = l.target.parsing
+	x.parser.Options, x.parser.Keys = l.target.parsing, l.table
 	x.parser.Reset(f, l.pool.shared.seed)
 	x.examples = f == expfmt.OpenMetrics100 || f == expfmt.Proto
 	for done := false; ; {

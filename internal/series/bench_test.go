@@ -266,7 +266,8 @@ func BenchmarkChurn(b *testing.B) {
 	}
 }
 
-// BenchmarkShuffled is a scrape in another order than the last.
+// BenchmarkShuffled is a scrape in which the lines of each family have another order than in
+// the last.
 func BenchmarkShuffled(b *testing.B) {
 	for _, p := range kinds(b) {
 		b.Run(p.job, func(b *testing.B) {
@@ -274,15 +275,12 @@ func BenchmarkShuffled(b *testing.B) {
 			t := s.NewTable(p.target)
 			rng := rand.New(rand.NewPCG(1, 2))
 			now, dst := int64(1000), make([]byte, 0, 200_000)
-			hashes := p.hashes(s)
-			dst = scrape(t, now, &p, hashes, dst)
+			dst = scrape(t, now, &p, p.hashes(s), dst)
 			t.Commit()
 			for b.Loop() {
 				b.StopTimer()
-				rng.Shuffle(len(p.keys), func(i, j int) {
-					p.keys[i], p.keys[j] = p.keys[j], p.keys[i]
-					hashes[i], hashes[j] = hashes[j], hashes[i]
-				})
+				p.shuffle(rng)
+				hashes := p.hashes(s)
 				b.StartTimer()
 				now += 10_000
 				dst = scrape(t, now, &p, hashes, dst)
@@ -293,6 +291,31 @@ func BenchmarkShuffled(b *testing.B) {
 			b.ReportMetric(float64(t.Bytes())/float64(len(p.keys)), "B/series")
 		})
 	}
+}
+
+// shuffle gives the lines of each metric another order and puts them one behind the other in
+// memory, as in a response.
+func (p *page) shuffle(rng *rand.Rand) {
+	var text []byte
+	var keys [][]byte
+	for from := 0; from < len(p.keys); {
+		name := p.keys[from][:nameEnd(p.keys[from])]
+		to := from
+		for to < len(p.keys) && bytes.Equal(p.keys[to][:nameEnd(p.keys[to])], name) {
+			to++
+		}
+		family := p.keys[from:to]
+		rng.Shuffle(len(family), func(i, j int) { family[i], family[j] = family[j], family[i] })
+		from = to
+	}
+	for _, key := range p.keys {
+		text = append(text, key...)
+	}
+	for _, key := range p.keys {
+		keys = append(keys, text[:len(key)])
+		text = text[len(key):]
+	}
+	p.keys = keys
 }
 
 // BenchmarkFailed is a scrape that fails after one that did not: all series get a marker.

@@ -87,6 +87,15 @@ type Table struct {
 	before   int64  // Time of the scrape before that.
 	added    int
 	replaced uint32 // The row that did not serve, which Add may replace.
+	asked    asked
+}
+
+// asked is the last answer of Knows.
+type asked struct {
+	hash uint64
+	size int // 0 when there is none.
+	id   uint32
+	line int
 }
 
 type row struct {
@@ -156,7 +165,7 @@ func (t *Table) Bytes() int {
 }
 
 const (
-	tableBytes    = 640
+	tableBytes    = 672
 	rowBytes      = 12
 	mapEntryBytes = 24
 )
@@ -169,7 +178,7 @@ func (t *Table) Resume() { clear(t.seen) }
 func (t *Table) Begin(now int64) {
 	t.iter++
 	t.before, t.now = t.now, now
-	t.pos, t.differs, t.added, t.replaced = 0, false, 0, none
+	t.pos, t.differs, t.added, t.replaced, t.asked.size = 0, false, 0, none, 0
 }
 
 // Hint returns what is expected of the key of the next line, zero when nothing is.
@@ -198,11 +207,22 @@ func (t *Table) Expected(key []byte, typ expfmt.Type) (r Row, ok bool) {
 	return Row(id), true
 }
 
+// Knows reports whether there is a row of a key. It is meant to be asked before Find.
+func (t *Table) Knows(hash uint64, size int) bool {
+	id, line := t.lookup(hash, size)
+	t.asked = asked{hash, size, id, line}
+	return id != none
+}
+
 // Find returns the row of a line whose key did not meet the Hint. hash is the key's. ok is
 // false when there is none or when it does not serve, see Expected.
 func (t *Table) Find(key []byte, hash uint64, typ expfmt.Type) (r Row, ok bool) {
 	t.replaced = none
-	id, pos := t.lookup(hash, len(key))
+	id, pos := t.asked.id, t.asked.line
+	if t.asked.hash != hash || t.asked.size != len(key) {
+		id, pos = t.lookup(hash, len(key))
+	}
+	t.asked.size = 0
 	if id == none {
 		return 0, false
 	}

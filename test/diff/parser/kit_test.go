@@ -9,6 +9,7 @@ import (
 	"io"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -141,7 +142,19 @@ func ours(t *testing.T, w way, b []byte, grow func() int) (all []entry, failed e
 	if diff := cmp.Diff(all, again, cmpopts.EquateEmpty()); diff != "" || (failed == nil) != (failedAgain == nil) {
 		t.Errorf("hints change what is read of %q: %s\n%v\n%v", b, diff, failed, failedAgain)
 	}
+	p.Keys = known(hints)
+	again, failedAgain = read([]expfmt.Hint{})
+	if diff := cmp.Diff(all, again, cmpopts.EquateEmpty()); diff != "" || (failed == nil) != (failedAgain == nil) {
+		t.Errorf("known keys change what is read of %q: %s\n%v\n%v", b, diff, failed, failedAgain)
+	}
 	return all, failed
+}
+
+// known is keys that were read before.
+type known []expfmt.Hint
+
+func (k known) Knows(hash uint64, size int) bool {
+	return slices.Contains(k, expfmt.Hint{Hash: hash, Len: size})
 }
 
 func entryOf(t *testing.T, w way, p *expfmt.Parser, kind expfmt.Kind) entry {
