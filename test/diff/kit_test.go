@@ -1,6 +1,7 @@
 package diff_test
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"math"
@@ -12,15 +13,31 @@ import (
 	"time"
 
 	"github.com/prometheus/prometheus/model/value"
+	writev2 "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2"
 
 	"github.com/ingot-telemetry/ingot/internal/model"
 )
 
-// sample is one sample as the ledger keeps it.
+// sample is one sample as the ledger keeps it. What is text is there to be compared only.
 type sample struct {
-	Labels model.Labels
+	Labels    model.Labels
+	T, Start  int64
+	V         float64
+	Histogram string
+	Family    string
+	Exemplars []exemplar
+}
+
+// exemplar is one of the exemplars of a sample.
+type exemplar struct {
+	Labels string
 	T      int64
 	V      float64
+}
+
+// family writes metadata as samples keep it.
+func family(name, kind, help, unit string) string {
+	return fmt.Sprintf("%s %s %q %q", name, kind, help, unit)
 }
 
 // ledger is a sink that keeps everything, and refuses what a receiver without an
@@ -42,9 +59,42 @@ type scraped struct {
 }
 
 func (x *scraped) Append(b *model.Batch) {
-	for _, s := range b.Samples {
-		x.all = append(x.all, sample{model.Labels(b.At(s.Labels)), s.T, s.V})
+	rest := b.Exemplars
+	for i, s := range b.Samples {
+		one := sample{Labels: model.Labels(b.At(s.Labels)), T: s.T, Start: s.Start, V: s.V}
+		if s.Histogram.To > s.Histogram.From {
+			one.Histogram = histogramText(b.At(s.Histogram))
+		}
+		if s.Family > 0 {
+			m := b.Metadata[s.Family-1]
+			one.Family = family(m.Family, m.Type, m.Help, m.Unit)
+		}
+		for len(rest) > 0 && int(rest[0].Sample) == i {
+			one.Exemplars = append(one.Exemplars, exemplar{labelsText(model.Labels(b.At(rest[0].Labels))), rest[0].T, rest[0].V})
+			rest = rest[1:]
+		}
+		x.all = append(x.all, one)
 	}
+}
+
+// histogramText writes a histogram in the wire form of remote write.
+func histogramText(wire []byte) string {
+	var h writev2.Histogram
+	if err := h.Unmarshal(wire); err != nil {
+		return err.Error()
+	}
+	if h.IsFloatHistogram() {
+		return fmt.Sprintf("%s schema %d", h.ToFloatHistogram(), h.Schema)
+	}
+	return fmt.Sprintf("%s schema %d", h.ToIntHistogram(), h.Schema)
+}
+
+func labelsText(ls model.Labels) string {
+	var all []string
+	for _, l := range ls.All() {
+		all = append(all, l.Name+"="+l.Value)
+	}
+	return strings.Join(all, ",")
 }
 
 func (x *scraped) Commit() error { x.to.keep(x.all); return nil }
@@ -85,10 +135,18 @@ func (l *ledger) checkOrder(t *testing.T) {
 	}
 }
 
-// brief writes a batch as a sorted list of name{labels but job and instance} value, with
-// scrape_duration_seconds left out and times left out.
+// brief writes a batch as a sorted list of name{labels but job and instance} value and what
+// else there is, with scrape_duration_seconds left out, and times where they are that of the
+// scrape.
 func brief(batch []sample) string {
 	var all []string
+	now := batch[len(batch)-1].T
+	time := func(t int64) string {
+		if t == now {
+			return ""
+		}
+		return fmt.Sprintf(" @%d", t)
+	}
 	for _, s := range batch {
 		name := s.Labels.Get("__name__")
 		if name == "scrape_duration_seconds" {
@@ -107,10 +165,37 @@ func brief(batch []sample) string {
 		if math.Float64bits(s.V) == value.StaleNaN {
 			v = "stale"
 		}
+		if s.Histogram != "" {
+			v = s.Histogram
+		}
+		v += time(s.T)
+		if s.Start != 0 {
+			v += fmt.Sprintf(" since %d", s.Start)
+		}
+		for _, e := range s.Exemplars {
+			v += fmt.Sprintf(" # {%s} %v%s", e.Labels, e.V, time(e.T))
+		}
+		if s.Family != "" {
+			v += " (" + s.Family + ")"
+		}
 		all = append(all, name+" "+v)
 	}
 	slices.Sort(all)
 	return strings.Join(all, "; ")
+}
+
+// typed gives answers a content type, text/plain when it is empty.
+type typed struct {
+	http.RoundTripper
+	contentType string
+}
+
+func (r typed) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := r.RoundTripper.RoundTrip(req)
+	if err == nil {
+		resp.Header.Set("Content-Type", cmp.Or(r.contentType, "text/plain"))
+	}
+	return resp, err
 }
 
 // answer is a transport in place of targets: no sockets, so that it works on a fake clock.

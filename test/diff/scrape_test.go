@@ -13,6 +13,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -25,6 +26,7 @@ import (
 	prommodel "github.com/prometheus/common/model"
 	promfile "github.com/prometheus/prometheus/config"
 	"github.com/prometheus/prometheus/discovery/targetgroup"
+	promexemplar "github.com/prometheus/prometheus/model/exemplar"
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
 	promscrape "github.com/prometheus/prometheus/scrape"
@@ -42,6 +44,7 @@ type memory struct {
 	mu     sync.Mutex
 	refs   map[string]storage.SeriesRef
 	newest map[storage.SeriesRef]sample
+	last   map[storage.SeriesRef]promexemplar.Exemplar
 	out    ledger
 }
 
@@ -49,11 +52,13 @@ type transaction struct {
 	m       *memory
 	refs    []storage.SeriesRef
 	pending []sample
+	// exemplars are those of pending, in the same places.
+	exemplars [][]promexemplar.Exemplar
 }
 
 func (m *memory) AppenderV2(context.Context) storage.AppenderV2 { return &transaction{m: m} }
 
-func (x *transaction) Append(_ storage.SeriesRef, ls labels.Labels, _, at int64, v float64, _ *histogram.Histogram, _ *histogram.FloatHistogram, _ storage.AppendV2Options) (storage.SeriesRef, error) {
+func (x *transaction) Append(_ storage.SeriesRef, ls labels.Labels, start, at int64, v float64, h *histogram.Histogram, fh *histogram.FloatHistogram, o storage.AppendV2Options) (storage.SeriesRef, error) {
 	x.m.mu.Lock()
 	defer x.m.mu.Unlock()
 	ls = ls.WithoutEmpty()
@@ -74,9 +79,36 @@ func (x *transaction) Append(_ storage.SeriesRef, ls labels.Labels, _, at int64,
 	}
 	var wire []byte
 	ls.Range(func(l labels.Label) { wire = model.AppendLabel(wire, l.Name, l.Value) })
+	one := sample{Labels: model.Labels(wire), T: at, Start: start, V: v}
+	switch {
+	case h != nil:
+		one.Histogram = fmt.Sprintf("%s schema %d", h, h.Schema)
+	case fh != nil:
+		one.Histogram = fmt.Sprintf("%s schema %d", fh, fh.Schema)
+	}
+	if m := o.Metadata; o.MetricFamilyName != "" && !strings.HasSuffix(o.MetricFamilyName, "\xff") { // Of report series, which have none here.
+		one.Family = family(o.MetricFamilyName, string(m.Type), m.Help, m.Unit)
+	}
 	x.refs = append(x.refs, ref)
-	x.pending = append(x.pending, sample{Labels: model.Labels(wire), T: at, V: v})
+	x.pending = append(x.pending, one)
+	x.exemplars = append(x.exemplars, slices.Clone(o.Exemplars)) // The slice is used again.
 	return ref, nil
+}
+
+// keepExemplars returns those that Prometheus' storage would take, which is to see each one
+// once and in order.
+func (m *memory) keepExemplars(ref storage.SeriesRef, all []promexemplar.Exemplar) (kept []exemplar) {
+	for _, e := range all {
+		last, seen := m.last[ref]
+		if seen && (e.Equals(last) || e.Ts < last.Ts || e.Ts == last.Ts && e.Value < last.Value) {
+			continue
+		}
+		m.last[ref] = e
+		var wire []byte
+		e.Labels.Range(func(l labels.Label) { wire = model.AppendLabel(wire, l.Name, l.Value) })
+		kept = append(kept, exemplar{labelsText(model.Labels(wire)), e.Ts, e.Value})
+	}
+	return kept
 }
 
 func (x *transaction) Commit() error {
@@ -87,6 +119,7 @@ func (x *transaction) Commit() error {
 			continue
 		}
 		x.m.newest[x.refs[i]] = s
+		s.Exemplars = x.m.keepExemplars(x.refs[i], x.exemplars[i])
 		taken = append(taken, s)
 	}
 	x.m.mu.Unlock()
@@ -102,6 +135,8 @@ type scenario struct {
 	bodies  []string
 	listed  map[int]bool // Changes of the list in the middle of an interval.
 	seconds int
+	typ     string // The content type.
+	start   bool   // Start timestamps are wanted.
 }
 
 // timed writes batches like brief, each behind its time since the first one.
@@ -138,7 +173,11 @@ func (s scenario) ours(t *testing.T) (got []string) {
 	synctest.Test(t, func(t *testing.T) {
 		source := make(list)
 		out := &ledger{}
-		_, stop := start(t, s.job, source, script(s.bodies...), out)
+		job := s.job
+		if s.start {
+			job = strings.Replace(job, "{", "{start_timestamps: true, ", 1)
+		}
+		_, stop := start(t, job, source, typed{script(s.bodies...), s.typ}, out)
 		got = s.drive(t, out, func(on bool) {
 			if on {
 				source <- []labels.Labels{labels.FromStrings("__address__", "a:1")}
@@ -199,16 +238,19 @@ func (s scenario) prometheus(t *testing.T) (got []string) {
 			t.Fatal(err)
 		}
 		network := newPipes()
-		answers := script(s.bodies...)
+		answers := typed{script(s.bodies...), s.typ}
 		server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			resp, _ := answers.RoundTrip(r)
+			w.Header()["Content-Type"] = resp.Header["Content-Type"]
 			w.WriteHeader(resp.StatusCode)
 			_, _ = io.Copy(w, resp.Body)
 		})}
 		go func() { _ = server.Serve(network) }()
-		m := &memory{refs: map[string]storage.SeriesRef{}, newest: map[storage.SeriesRef]sample{}}
+		m := &memory{refs: map[string]storage.SeriesRef{}, newest: map[storage.SeriesRef]sample{}, last: map[storage.SeriesRef]promexemplar.Exemplar{}}
 		manager, err := promscrape.NewManager(&promscrape.Options{
 			DiscoveryReloadInterval: prommodel.Duration(100 * time.Millisecond),
+			AppendMetadata:          true,
+			ParseST:                 s.start,
 			HTTPClientOptions:       []promconfig.HTTPClientOption{promconfig.WithDialContextFunc(network.dial)},
 		}, slog.New(slog.DiscardHandler), nil, nil, m, prometheus.NewRegistry())
 		if err != nil {
@@ -304,6 +346,7 @@ func TestBatchesAreThoseOfPrometheus(t *testing.T) {
 	f("quoted names", scenario{job: job(""), bodies: []string{`{"a.b","c d"="e\\n\"\n"} 1` + "\n"}, seconds: 20})
 	f("repeated lines", scenario{job: job(""), bodies: []string{"a 1\na 2\nb 1\n", "b{} 1\nb 2\n", "a 1\n"}, seconds: 40})
 	f("repeated labels", scenario{job: job(""), bodies: []string{`a 1` + "\n", `a{b="1",b="2"} 1` + "\n", "a 1\n"}, seconds: 40})
+	formats(f, job)
 	for seed := range uint64(12) {
 		f(fmt.Sprintf("random %d", seed), randomScenario(job(""), seed))
 	}
