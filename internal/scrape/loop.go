@@ -3,8 +3,11 @@ package scrape
 import (
 	"context"
 	"log/slog"
+	"math"
 	"sync"
 	"time"
+
+	"github.com/prometheus/prometheus/model/value"
 
 	"github.com/ingot-telemetry/ingot/internal/config"
 	"github.com/ingot-telemetry/ingot/internal/model"
@@ -39,6 +42,7 @@ type loop struct {
 	ask       *request // Nil before the first scrape.
 	families  families
 	exemplars exemplars
+	tried     []model.Labels // What was legacy when the present scrape has ended it.
 
 	mu         sync.Mutex     // guards what follows
 	forced     error          // Why the target is not to be scraped, such as target_limit.
@@ -123,6 +127,11 @@ func (l *loop) scrape(ctx context.Context, at time.Time) {
 	x := l.pool.shared.passes.begin(l, l.timestamp(at))
 	defer l.pool.shared.passes.end(x)
 	st, ok := x.run(ctx)
+	if tried := l.tried; len(tried) > 0 {
+		if l.tried = nil; !ok || st.err != nil || st.pushErr != nil {
+			l.inherit(tried)
+		}
+	}
 	if !ok {
 		return
 	}
@@ -174,14 +183,38 @@ func (l *loop) endSeries(ctx context.Context, missed time.Time) {
 	if !x.borrow(ctx) {
 		return
 	}
-	stale := x.appendStale(true)
-	stale += x.appendReportsStale()
+	stale := x.appendEnd(l.inherited()) + x.appendReportsStale()
 	if err := x.commit(); err != nil {
 		l.pool.metrics.refused.Inc()
 		l.log().Warn("marking the series of a target stale failed", "err", err)
 		return
 	}
 	l.pool.metrics.stale.Add(float64(stale))
+}
+
+// appendEnd appends a stale marker for each series of the target, and for those that another
+// one has left to it and that it never had a chance to expose. It returns how many there are.
+func (x *pass) appendEnd(legacy []model.Labels) (n int) {
+	marker := math.Float64frombits(value.StaleNaN)
+	var left map[model.Labels]bool
+	for _, ls := range legacy {
+		if left == nil {
+			left = make(map[model.Labels]bool, len(legacy))
+		}
+		left[ls] = true
+	}
+	x.l.table.Stale(true, func(labels []byte) {
+		if left != nil {
+			delete(left, model.Labels(labels))
+		}
+		x.add(labels, marker)
+		n++
+	})
+	for ls := range left {
+		x.add([]byte(ls), marker)
+		n++
+	}
+	return n
 }
 
 // show makes a scrape's outcome visible and logs what has changed.
@@ -219,13 +252,13 @@ func (l *loop) inherit(all []model.Labels) {
 	}
 }
 
-// inherited returns the series to end with a scrape unless it has them.
+// inherited returns the series to end with a scrape unless it has them. They are inherited
+// again when it fails.
 func (l *loop) inherited() []model.Labels {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	all := l.legacy
-	l.legacy, l.legacySize = nil, 0
-	return all
+	l.tried, l.legacy, l.legacySize = l.legacy, nil, 0
+	return l.tried
 }
 
 func (l *loop) force(err error) {

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/ingot-telemetry/ingot/internal/model"
 	"github.com/ingot-telemetry/ingot/internal/series"
 )
 
@@ -582,5 +583,61 @@ func TestMetricsAreWellFormed(t *testing.T) {
 			t.Errorf("%v duplicates, want 1", n)
 		}
 		r.checkConservation(t)
+	})
+}
+
+// TestSeriesThatWereLeftToATwinEndWithIt has a twin that is gone before it has answered.
+func TestSeriesThatWereLeftToATwinEndWithIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		at := func(address string) labels.Labels {
+			return labels.FromStrings("__address__", address, "instance", "db")
+		}
+		source := newList()
+		source.setLabels(at("a:1"))
+		r := run(t, DefaultConfig(), jobOf(t, job10s, source, answer(func(req *http.Request) (int, string) {
+			if req.URL.Host == "a:1" {
+				return 200, "a 1\n"
+			}
+			return 500, ""
+		})))
+		untilScraped(t, r.ledger)
+		source.setLabels(at("a:1"), at("b:1"))
+		time.Sleep(15 * time.Second) // Both are scraped, so that neither continues the other.
+		source.setLabels(at("b:1"))
+		time.Sleep(60 * time.Second)
+		r.take()
+		source.setLabels()
+		time.Sleep(60 * time.Second)
+		synctest.Wait()
+		all := r.take()
+		if want, got := rep("stale", "stale", "stale", "stale", "a stale"), brief(all[len(all)-1]); got != want {
+			t.Errorf("the last batch is %s, want %s", got, want)
+		}
+		r.checkOrder(t)
+	})
+}
+
+// TestRefusedBatchKeepsWhatATwinHasLeft has a sink that refuses the batch with the markers.
+func TestRefusedBatchKeepsWhatATwinHasLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := run(t, DefaultConfig(), jobOf(t, job10s, newList("a:1"), script("a 1\n")))
+		untilScraped(t, r.ledger)
+		r.stop()
+		r.take()
+		l := r.pools[0].anyLoop()
+		l.inherit([]model.Labels{model.NewLabels(model.Label{Name: "__name__", Value: "left"})})
+		r.setRefuse(errRefused)
+		l.scrape(t.Context(), time.Now())
+		r.setRefuse(nil)
+		l.scrape(t.Context(), time.Now())
+		l.scrape(t.Context(), time.Now())
+		var got []string
+		for _, b := range r.take() {
+			got = append(got, brief(b))
+		}
+		up := rep("1", "1", "1", "0", "a 1")
+		if diff := cmp.Diff([]string{"a 1; left stale; " + strings.TrimPrefix(up, "a 1; "), up}, got); diff != "" {
+			t.Errorf("batches (-want +got):\n%s", diff)
+		}
 	})
 }
