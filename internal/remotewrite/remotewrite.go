@@ -124,8 +124,9 @@ func (w *Writer) trim() {
 	}
 }
 
-// Run ends requests at their deadline until ctx ends, then all that are open, and returns
-// nil. No Commit may come after that.
+// Run ends requests at their deadline until ctx ends, then all that are open, and returns nil.
+// What a queue has not taken two seconds after that is dropped and counted. No Commit may come
+// after Run.
 func (w *Writer) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	for _, s := range w.streams {

@@ -1,7 +1,6 @@
 package remotewrite
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"sync"
@@ -193,7 +192,7 @@ func (h *shard) send(body []byte, n, raw int) error {
 // put hands a body to the queue.
 func (h *shard) put(format byte, body []byte, samples, raw int) error {
 	s := h.stream
-	err := s.Queue.Put(context.Background(), delivery.Block{ // It does not wait for the backend.
+	err := s.Queue.Put(s.patience, delivery.Block{
 		Body: body, Items: samples, Time: time.Now(), Shard: h.id, Format: format,
 	})
 	if err != nil {
@@ -223,4 +222,11 @@ func (h *shard) tick(now time.Time, all bool) (deadline time.Time) {
 	}
 	_ = h.end() // Counted and logged; here is nobody to tell.
 	return time.Time{}
+}
+
+// due tells whether the open request has reached its deadline.
+func (h *shard) due(now time.Time) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.samples > 0 && !now.Before(h.deadline)
 }

@@ -7,6 +7,9 @@ import (
 	"time"
 )
 
+// finishTime is how long the last requests may take to get into a queue that has no room.
+const finishTime = 2 * time.Second
+
 // maxKept bounds what is kept of a builder or encoder that is not in use, in bytes.
 const maxKept = 2 << 20
 
@@ -20,7 +23,9 @@ type stream struct {
 	external []external
 	families *collector // nil if the endpoint gets no metadata
 	shards   []*shard
-	opened   chan struct{} // a request has been opened
+	opened   chan struct{}      // a request has been opened
+	patience context.Context    // of what is handed to the queue
+	hurry    context.CancelFunc // ends it
 
 	pieceBytes, pieceSamples int // end a piece of 1.0
 	pieceLimit               int // bytes that no piece of several samples has
@@ -53,6 +58,7 @@ func newStream(e Endpoint, log *slog.Logger, m series, w *Writer) *stream {
 	if e.Config.MetadataConfig.Send && e.Config.ProtobufMessage != Message2 {
 		s.families = w.families
 	}
+	s.patience, s.hurry = context.WithCancel(context.Background())
 	s.pieceLimit = s.pieceBytes + s.pieceBytes/16
 	s.ownPiece = min(ownPiece, s.pieceBytes)
 	s.builders = &pool[*builder]{create: func() *builder { return newBuilder(s.seed) }}
@@ -136,7 +142,10 @@ func (s *stream) run(ctx context.Context) {
 		}
 		select {
 		case <-ctx.Done():
+			// A Commit that waits for the queue would hold up the last requests.
+			last := time.AfterFunc(finishTime, s.hurry)
 			s.tick(true)
+			last.Stop()
 			return
 		case <-opened:
 		case <-deadline.C:
@@ -148,9 +157,17 @@ func (s *stream) run(ctx context.Context) {
 
 // tick ends the requests that are due, or all, and returns the next deadline, if there is one.
 func (s *stream) tick(all bool) (next time.Time) {
+	// Where one is due, those that soon will be go along: requests at the same moment cost
+	// fewer wake-ups of everybody.
 	now := time.Now()
+	horizon := now
 	for _, h := range s.shards {
-		if at := h.tick(now, all); !at.IsZero() && (next.IsZero() || at.Before(next)) {
+		if h.due(now) {
+			horizon = now.Add(time.Duration(s.Config.BatchSendDeadline) / 2)
+		}
+	}
+	for _, h := range s.shards {
+		if at := h.tick(horizon, all); !at.IsZero() && (next.IsZero() || at.Before(next)) {
 			next = at
 		}
 	}

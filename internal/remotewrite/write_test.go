@@ -1,6 +1,7 @@
 package remotewrite
 
 import (
+	"context"
 	"fmt"
 	"hash/maphash"
 	"log/slog"
@@ -15,6 +16,7 @@ import (
 	"github.com/prometheus/prometheus/prompb"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/ingot-telemetry/ingot/internal/delivery"
 	"github.com/ingot-telemetry/ingot/internal/model"
 )
 
@@ -206,4 +208,37 @@ func TestSteadyStateAllocatesNothingForSamples(t *testing.T) {
 			t.Errorf("%s: nothing was sent", message)
 		}
 	}
+}
+
+// full is a queue that has no room until it is given up.
+type full struct{}
+
+func (full) Put(ctx context.Context, _ delivery.Block) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func (full) Refused(byte) bool { return false }
+
+func TestStopDoesNotWaitLongForAQueueWithoutRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWriter(t, Endpoint{Name: "e", Config: DefaultEndpointConfig(), Queue: full{}})
+		stop := run(t, w)
+		for key := range uint64(2) {
+			a := w.Appender(key)
+			a.Append(batch(5))
+			if err := a.Commit(); err != nil {
+				t.Errorf("Commit of less than a request = %v", err)
+			}
+		}
+		synctest.Wait()
+		begin := time.Now()
+		stop()
+		if took := time.Since(begin); took != finishTime {
+			t.Errorf("Run returned %s after the stop, want %s", took, finishTime)
+		}
+		if got := testutil.ToFloat64(w.streams[0].metrics.dropped[reasonQueue]); got != 10 {
+			t.Errorf("%v samples are counted as dropped, want 10", got)
+		}
+	})
 }
