@@ -23,7 +23,7 @@ import (
 // says in it whose client it is.
 //
 // Redirects are followed where cfg says so. On a way that has left the scheme, host or port
-// of the request, they carry no credentials, configured headers or client certificate.
+// of the request, they carry no credentials, configured headers, client certificate or Referer.
 func New(cfg promconfig.HTTPClientConfig, bundle TLS, name string) (*http.Client, error) {
 	return build(cfg, bundle, name, tuning{
 		buffers: 4 << 10, idle: 5 * time.Minute, idlePerHost: 1000, headerBytes: 1 << 20,
@@ -92,7 +92,7 @@ func newTransport(cfg promconfig.HTTPClientConfig, tune tuning) *transport {
 func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	switch {
 	case leftOrigin(req):
-		return t.foreign.roundTrip(withoutAuthorization(req))
+		return t.foreign.roundTrip(withoutCredentials(req))
 	case req.URL.Scheme == "http" && t.plainProxy:
 		return t.plain.roundTrip(req)
 	default:
@@ -144,12 +144,13 @@ func hostPort(r *http.Request) string {
 	return r.URL.Hostname() + ":" + port
 }
 
-// withoutAuthorization drops what the standard library copies from the first request as
-// long as the host name stays the same.
-func withoutAuthorization(req *http.Request) *http.Request {
+// withoutCredentials drops what the standard library copies from the first request as long as
+// the host name stays the same, and the URL of the hop before, whose query may have a secret.
+func withoutCredentials(req *http.Request) *http.Request {
 	req = req.Clone(req.Context())
 	req.Header.Del("Authorization")
 	req.Header.Del("Cookie")
+	req.Header.Del("Referer")
 	return req
 }
 

@@ -204,6 +204,10 @@ func TestRedirectsToElsewhereCarryNoCredentials(t *testing.T) {
 	f("/slash", home, true)
 	f("/away", elsewhere, false)
 	f("/back", home, false)
+	f("/away?api_key=hunter4", elsewhere, false)
+	if got := elsewhere.last(t).Get("Referer"); got != "" {
+		t.Errorf("elsewhere learns of %q, whose parameters may be secrets", got)
+	}
 
 	cfg.FollowRedirects = false
 	before := len(elsewhere.headers)
