@@ -96,6 +96,9 @@ func TestTenGigabytesAreReadyAtOnceInLittleMemory(t *testing.T) {
 	}
 	eventually(t, "some are delivered", func() bool { return c.bytes.Load() > 512<<20 })
 	after := heap()
+	for range 5 { // What was allocated during a collection counts as well.
+		after = min(after, heap())
+	}
 	rate := float64(c.bytes.Load()) / time.Since(begin).Seconds() / (1 << 20)
 	t.Logf("heap %d KiB before, %d KiB while draining at %.0f MiB/s", before>>10, after>>10, rate)
 	if grown := int64(after) - int64(before); grown > 16<<20 {
@@ -174,7 +177,7 @@ func TestOlderSegmentIsSkippedAndLeftAlone(t *testing.T) {
 
 func TestCursorKeepsWhatIsSettledBehindIt(t *testing.T) {
 	c := cursor{generation: 3, base: 7, off: 99}
-	for i := range uint64(2000) {
+	for i := range uint64(2 * maxSettled) {
 		c.settled = append(c.settled, 100+3*i)
 	}
 	b := c.append(nil)

@@ -37,7 +37,8 @@ type refusal struct {
 }
 
 // The cursor file has two slots, written in turn, so that a write that was cut off leaves the
-// previous cursor. They lie in different disk sectors. The name ends in the version of the
+// previous cursor. They lie in different disk sectors, and no more is written of one than it
+// needs. The name ends in the version of the
 // format, so that versions do not overwrite each other's. A slot is, in little-endian,
 //
 //	"INGOTCUR" | generation, base, off, origin u64 | settled, begun, refused u32 |
@@ -50,7 +51,7 @@ const (
 	cursorName     = "cursor-3"
 	cursorMagic    = "INGOTCUR"
 	cursorHead     = 52
-	cursorDistance = 4096
+	cursorDistance = 5 * 4096
 	// maxBegun and maxRefused are more than a queue has shards and an endpoint formats.
 	maxBegun   = 24
 	maxRefused = 4

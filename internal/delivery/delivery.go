@@ -112,6 +112,7 @@ type Queue struct {
 	started      map[uint64]begun     // blocks behind the window of which it has found a part settled
 	headers      map[byte]http.Header // by format
 	epoch        int                  // how often requests in vain have set back the sender
+	answered     int                  // requests whose data the endpoint has taken or refused
 	readFailures int                  // in a row
 	readAgain    time.Time            // not before then after an error
 	acks         []*ack

@@ -134,7 +134,6 @@ func (q *Queue) startOver(e *entry) {
 	again := e.done()
 	q.restored.add(again)
 	q.index.again(e.seg, again)
-	q.window.bytes += again.Bytes
 	e.left = e.total
 }
 

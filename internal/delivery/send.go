@@ -123,39 +123,73 @@ func (q *Queue) choose(now time.Time) (e *entry, s *segment, wait time.Duration,
 			}
 			return nil, nil, wait, false
 		}
-		if len(w.ready) > 0 {
-			e = w.ready[0]
+		e, wait := q.pick(now)
+		if e == nil || e.vain > 0 && q.state != StateOK { // Perhaps one of another shard goes through.
+			taken, s, again, more := q.ahead(now)
 			switch {
-			case q.tooOld(e.Time.UnixMilli()):
-				q.dropTaken(e, dropTooOld, "")
+			case s != nil:
+				return nil, s, 0, true
+			case taken != nil:
+				w.add(taken)
 				continue
-			case e.Body == nil && len(e.parts) == 0 && now.Before(q.readAgain):
-				return nil, nil, q.readAgain.Sub(now), true
+			case e == nil && wait > 0 && (again == 0 || wait < again):
+				return nil, nil, wait, true
+			case e == nil:
+				return nil, nil, again, more
 			}
+		}
+		switch {
+		case q.tooOld(e.Time.UnixMilli()):
+			q.dropTaken(e, dropTooOld, "")
+		case e.Body == nil && len(e.parts) == 0 && now.Before(q.readAgain):
+			return nil, nil, q.readAgain.Sub(now), true
+		default:
 			w.start(e)
 			return e, nil, 0, false
 		}
-		if w.full() {
-			return nil, nil, 0, false
-		}
-		if s := q.index.unread(); s != nil {
-			if now.Before(q.readAgain) {
-				return nil, nil, q.readAgain.Sub(now), true
-			}
-			return nil, s, 0, true
-		}
-		if q.index.left.Blocks == 0 {
-			clear(q.settled) // The cursor is behind them.
-			clear(q.started)
-		}
-		if e = q.untaken(); e == nil {
-			return nil, nil, 0, false
-		}
-		if q.always() && q.writeError == "" {
-			return nil, nil, 0, true
-		}
-		w.add(e)
 	}
+}
+
+// ahead returns what is to be taken into the window next: a block in memory, or one that is
+// yet to be read from a segment. Without any it returns as launch does.
+func (q *Queue) ahead(now time.Time) (e *entry, s *segment, wait time.Duration, more bool) {
+	if q.window.full() {
+		return nil, nil, 0, false
+	}
+	if s := q.index.unread(); s != nil {
+		if now.Before(q.readAgain) {
+			return nil, nil, q.readAgain.Sub(now), true
+		}
+		return nil, s, 0, true
+	}
+	if q.index.left.Blocks == 0 { // The cursor is behind them.
+		clear(q.settled)
+		clear(q.started)
+	}
+	if e = q.untaken(); e != nil && q.always() && q.writeError == "" {
+		return nil, nil, 0, true // It will be on disk then.
+	}
+	return e, nil, 0, false
+}
+
+// pick returns the block of the window to be sent next, nil if there is none, and then after
+// how long there will be one, if it is not 0. It is the oldest one; while the endpoint fails it
+// is one of those that were tried least, since the data may be at fault or that part of the
+// endpoint which takes it.
+func (q *Queue) pick(now time.Time) (e *entry, wait time.Duration) {
+	for _, r := range q.window.ready {
+		switch {
+		case now.Before(r.again):
+			if wait == 0 || r.again.Sub(now) < wait {
+				wait = r.again.Sub(now)
+			}
+		case q.state == StateOK:
+			return r, 0
+		case e == nil || r.vain < e.vain:
+			e = r
+		}
+	}
+	return e, wait
 }
 
 // slot tells whether one more request may be sent now, and if not, after how long one may be

@@ -43,6 +43,9 @@ func (q *Queue) settle(e *entry, r result, cut bool) {
 		return
 	}
 	current := e.epoch == q.epoch // If not, what it says of the endpoint is known.
+	if r.verdict.state() == StateOK {
+		q.answered++
+	}
 	switch r.verdict {
 	case accepted:
 		q.lastSuccess, q.refusing = now, r.written == 0 && r.sent.items > 0
@@ -56,14 +59,15 @@ func (q *Queue) settle(e *entry, r result, cut bool) {
 	case tooLarge:
 		if len(r.halves) > 0 {
 			e.parts = append(r.halves, e.parts[min(len(e.parts), 1):]...)
-			e.Body, e.vain = q.bodyOf(e), 0
+			e.Body = q.bodyOf(e)
+			e.fresh()
 			q.window.stop(e)
 			break
 		}
 		q.refusing = true
 		q.settlePart(e, r, dropTooLarge)
 	case retryLater, paused, misconfigured:
-		e.vain++
+		q.failedAgain(e, r, now)
 		q.backOff(r, current, now)
 		q.sendAgain(e)
 	}
@@ -96,6 +100,17 @@ func (q *Queue) bodyOf(e *entry) []byte {
 		return nil
 	}
 	return e.Body
+}
+
+// failedAgain notes that a request was in vain. If the endpoint has taken others since the
+// one before, this block or its shard is at fault: it gets pauses of its own, so that it does
+// not stop the others each time.
+func (q *Queue) failedAgain(e *entry, r result, now time.Time) {
+	if e.vain++; e.alone > 0 || e.vain > 1 && e.answered != q.answered {
+		e.alone++
+		e.again = now.Add(pause(r.verdict, e.alone, r.asked, q.jitter))
+	}
+	e.answered = q.answered
 }
 
 // backOff sets when the endpoint is tried again. Of requests that were on their way together
@@ -156,7 +171,7 @@ func (q *Queue) settlePart(e *entry, r result, reason string) {
 	}
 	q.drop(reason, rest, ms, ms, r.text)
 	q.gone(e, p.amount)
-	e.vain = 0
+	e.fresh()
 	if len(e.parts) > 1 {
 		e.parts = e.parts[1:]
 		q.window.stop(e)
@@ -169,7 +184,6 @@ func (q *Queue) settlePart(e *entry, r result, reason string) {
 // gone takes a of a block off what is queued.
 func (q *Queue) gone(e *entry, a Amount) {
 	e.left.sub(a)
-	q.window.bytes -= a.Bytes
 	if e.seg != nil {
 		q.index.settled(e.seg, a)
 	} else {

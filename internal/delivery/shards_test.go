@@ -229,7 +229,7 @@ func TestParallelismFollowsTheEndpoint(t *testing.T) {
 			}
 		}
 		load(300)
-		time.Sleep(3 * time.Second)
+		time.Sleep(3*time.Second + 50*time.Millisecond) // In the middle of a request.
 		if s, most := q.Status(), b.peak(); s.Parallelism != 8 || s.InFlight.Blocks != 8 || most != 8 {
 			t.Errorf("parallelism %d, %d at a time, want 8 with a lag", s.Parallelism, most)
 		}
@@ -246,7 +246,7 @@ func TestParallelismFollowsTheEndpoint(t *testing.T) {
 		b.set(func([]int) *http.Response { time.Sleep(100 * time.Millisecond); return respond(200, "") })
 		load(300)
 		time.Sleep(5 * time.Second)
-		if s := q.Status(); s.Parallelism < 2 || s.Parallelism > 6 {
+		if s := q.Status(); s.Parallelism < 2 || s.Parallelism > 7 {
 			t.Errorf("parallelism %d, want it to grow back slowly", s.Parallelism)
 		}
 		time.Sleep(2 * time.Minute)
@@ -296,6 +296,7 @@ func TestHangingRequestHoldsUpItsShardOnly(t *testing.T) {
 
 // The look-ahead is bounded, and what was delivered in it is not sent again after a kill.
 func TestKillBehindAHangingShardRepeatsOnlyWhatWasInFlight(t *testing.T) {
+	const blocks = 2 * maxAhead
 	dir := t.TempDir()
 	copied := filepath.Join(t.TempDir(), "copy")
 	b := newStrict(t)
@@ -310,7 +311,7 @@ func TestKillBehindAHangingShardRepeatsOnlyWhatWasInFlight(t *testing.T) {
 		q := lineQueue(t, dir, &lineBackend{answer: b.answer})
 		q.cfg.Durability = Always
 		r := start(t, q)
-		for i := range 1000 {
+		for i := range blocks {
 			putLines(t, q, uint32(i%5), 1, i%5*shardWidth+i)
 		}
 		time.Sleep(5 * time.Second)
@@ -318,7 +319,7 @@ func TestKillBehindAHangingShardRepeatsOnlyWhatWasInFlight(t *testing.T) {
 		q.mu.Lock()
 		ahead := len(q.window.entries)
 		q.mu.Unlock()
-		if ahead > maxAhead || len(b.accepted()) < 300 {
+		if ahead > maxAhead || len(b.accepted()) < maxAhead/2 {
 			t.Errorf("%d blocks in the window, %d delivered, want at most %d and many", ahead, len(b.accepted()), maxAhead)
 		}
 		if err := os.CopyFS(copied, os.DirFS(dir)); err != nil {
@@ -340,13 +341,13 @@ func TestKillBehindAHangingShardRepeatsOnlyWhatWasInFlight(t *testing.T) {
 		}
 	})
 	got := b.accepted()
-	for i := range 200 {
+	for i := range blocks / 5 {
 		if got[5*i] != 1 {
 			t.Errorf("item %d of the hanging shard arrived %d times after the kill, want once", 5*i, got[5*i])
 		}
 	}
-	// 447 others were in the look-ahead, delivered, and are noted in the cursor.
-	if want := 1000 - (maxAhead - maxAhead/5); len(got) > want+8 || before != 1000 {
+	// Most others were in the look-ahead, delivered, and are noted in the cursor.
+	if want := blocks - (maxAhead - maxAhead/5); len(got) > want+8 || before != blocks {
 		t.Errorf("%d items sent after the kill, want about %d; %d in the first life", len(got), want, before)
 	}
 }
@@ -598,5 +599,54 @@ func TestNumbersOfSettledBlocksAreNotUsedAgain(t *testing.T) {
 	})
 	if got := len(b.accepted()); got != total {
 		t.Errorf("%d items arrived, %d were put", got, total)
+	}
+}
+
+// R25, R12: a request that hangs or fails whenever it is tried holds up its shard, not the
+// others, and is tried with growing pauses.
+func TestRequestThatNeverSucceedsHoldsUpItsShardOnly(t *testing.T) {
+	for name, poison := range map[string]func() *http.Response{
+		"500":   func() *http.Response { return respond(500, "") },
+		"hangs": func() *http.Response { time.Sleep(30 * time.Second); return nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			synctest.Test(t, func(t *testing.T) {
+				b := newStrict(t)
+				tries := 0
+				b.set(func(ids []int) *http.Response {
+					if ids[0] == 0 {
+						tries++
+						return poison()
+					}
+					time.Sleep(50 * time.Millisecond)
+					return respond(200, "")
+				})
+				q := lineQueue(t, dir, &lineBackend{answer: b.answer})
+				r := start(t, q)
+				synctest.Wait()
+				putLines(t, q, 0, 1, 0)
+				putLines(t, q, 0, 1, 1)
+				const seconds = 300
+				for i := range seconds {
+					putLines(t, q, 1, 1, shardWidth+i)
+					time.Sleep(time.Second)
+					balanced(t, q)
+				}
+				if got := len(b.accepted()); got < seconds-5 {
+					t.Errorf("%d items of the other shard arrived, want nearly all %d", got, seconds)
+				}
+				if tries > 20 || tries < 4 {
+					t.Errorf("%d tries in five minutes, want doubling pauses up to one", tries)
+				}
+				b.set(nil)
+				time.Sleep(2 * time.Minute)
+				synctest.Wait()
+				if got := len(b.accepted()); got != seconds+2 {
+					t.Errorf("%d items arrived, want all", got)
+				}
+				r.shutdown()
+			})
+		})
 	}
 }

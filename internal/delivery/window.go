@@ -6,13 +6,11 @@ import (
 	"time"
 )
 
-const (
-	// maxAhead and maxAheadBytes bound how far the sender looks ahead of the oldest block that
-	// is not settled for one whose shard is free. Bodies on disk are not read for that. Every
-	// block in this range may have to be noted in the cursor, see maxSettled.
-	maxAhead      = 448
-	maxAheadBytes = 256 << 20
-)
+// maxAhead bounds how far the sender looks ahead of the oldest block that is not settled for one
+// whose shard is free. Every block in this range may have to be noted in the cursor, see
+// maxSettled. The bodies of blocks on disk are not read for that, so that this is about half a
+// megabyte at most.
+const maxAhead = 2048
 
 // entry is a block on its way, in memory or on disk.
 type entry struct {
@@ -32,6 +30,10 @@ type entry struct {
 	started time.Time // when its last request was sent
 	epoch   int       // of the sender then
 
+	alone    int       // requests in vain between which the endpoint has taken others
+	answered int       // Queue.answered at the last one in vain
+	again    time.Time // not before then while the endpoint takes others
+
 	stored chan struct{} // if not nil, closed when the block is on disk or will not be
 }
 
@@ -41,6 +43,9 @@ func (e *entry) done() Amount {
 	a.sub(e.left)
 	return a
 }
+
+// fresh forgets what was in vain, since something else is to be sent of the block next.
+func (e *entry) fresh() { e.vain, e.alone, e.again = 0, 0, time.Time{} }
 
 // release ends the wait of a Put for the disk.
 func (e *entry) release() {
@@ -80,10 +85,9 @@ type window struct {
 	lanes   map[uint32]*lane
 	ready   []*entry // in order: the first of each lane in which none is flying
 	flights []*entry
-	bytes   int64 // of those in entries that are not settled
 }
 
-func (w *window) full() bool { return len(w.entries) >= maxAhead || w.bytes >= maxAheadBytes }
+func (w *window) full() bool { return len(w.entries) >= maxAhead }
 
 // add takes up a block.
 func (w *window) add(e *entry) {
@@ -93,7 +97,6 @@ func (w *window) add(e *entry) {
 		return
 	}
 	e.taken = true
-	w.bytes += e.left.Bytes
 	if w.lanes == nil {
 		w.lanes = map[uint32]*lane{}
 	}
@@ -153,7 +156,6 @@ func (w *window) leave(e *entry) {
 		l.waiting = without(l.waiting, e)
 	}
 	e.taken = false
-	w.bytes -= e.left.Bytes
 	if len(l.waiting) == 0 && l.flying == nil {
 		delete(w.lanes, e.Shard)
 		return
