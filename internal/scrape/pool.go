@@ -45,6 +45,7 @@ type pool struct {
 	discovered [][]labels.Labels      // By source; nil until its first list.
 	ended      map[int]error          // Sources whose Run has returned.
 	loops      map[model.Labels]*loop // By target id.
+	byLabels   map[model.Labels]*loop // One of loops by the labels of its samples; nil until asked for.
 	dropped    int
 	droppedTop []map[string]string
 	invalid    int
@@ -131,6 +132,7 @@ func (p *pool) sync() {
 	defer p.mu.Unlock()
 	p.dropped, p.droppedTop = seen.dropped, seen.droppedTop
 	p.invalid, p.invalidTop = seen.invalid, seen.invalidTop
+	p.byLabels = nil
 	for id, l := range p.loops {
 		if _, ok := want[id]; !ok {
 			p.shared.scheduler.remove(l)
@@ -171,12 +173,13 @@ func (p *pool) shareHeader(q *request) {
 func (p *pool) sameLabels(t *target) *loop {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, l := range p.loops {
-		if l.target.publicKey == t.publicKey {
-			return l
+	if p.byLabels == nil { // Many targets may end together, so they are not compared with each other.
+		p.byLabels = make(map[model.Labels]*loop, len(p.loops))
+		for _, l := range p.loops {
+			p.byLabels[l.target.publicKey] = l
 		}
 	}
-	return nil
+	return p.byLabels[t.publicKey]
 }
 
 func (p *pool) checkTargetLimit(n int) {
