@@ -1,8 +1,8 @@
 package expfmt
 
 import (
-	"bytes"
 	"strconv"
+	"strings"
 
 	"github.com/prometheus/prometheus/model/labels"
 
@@ -10,8 +10,8 @@ import (
 )
 
 // AppendLabels appends the labels of the present sample, first __name__, then the others
-// in the order of the input, unescaped. It copies, so the result does not point into the
-// input. As in Prometheus 3, le of histograms and quantile of summaries are written the way
+// in the order of the input, unescaped. It copies the key, so the result does not point into
+// the input. As in Prometheus 3, le of histograms and quantile of summaries are written the way
 // OpenMetrics writes numbers ("1" becomes "1.0"), according to [Parser.Type]. Names may
 // repeat and values may be empty.
 func (p *Parser) AppendLabels(dst []model.Label) []model.Label {
@@ -21,10 +21,18 @@ func (p *Parser) AppendLabels(dst []model.Label) []model.Label {
 	if len(p.parts) == 0 {
 		p.lexAgain()
 	}
-	dst = append(dst, model.Label{Name: "__name__", Value: unescape(p.b[p.parts[0]:p.parts[1]])})
+	key, from := string(p.b[p.start:p.end]), p.start // One string for all of them.
+	escaped := strings.IndexByte(key, '\\') >= 0
+	text := func(i int) string {
+		s := key[p.parts[i]-from : p.parts[i+1]-from]
+		if escaped {
+			return unescape(s)
+		}
+		return s
+	}
+	dst = append(dst, model.Label{Name: "__name__", Value: text(0)})
 	for i := 2; i < len(p.parts); i += 4 {
-		name := unescape(p.b[p.parts[i]:p.parts[i+1]])
-		value := unescape(p.b[p.parts[i+2]:p.parts[i+3]])
+		name, value := text(i), text(i+2)
 		if p.normalizes(name) {
 			if f, err := strconv.ParseFloat(value, 64); err == nil {
 				value = labels.FormatOpenMetricsFloat(f)
@@ -51,11 +59,11 @@ func (p *Parser) normalizes(name string) bool {
 
 // unescape replaces \\, \" and \n; any other character after a backslash stands for itself,
 // backslash included.
-func unescape(b []byte) string {
-	if bytes.IndexByte(b, '\\') < 0 {
-		return string(b)
+func unescape(s string) string {
+	if strings.IndexByte(s, '\\') < 0 {
+		return s
 	}
-	return string(appendUnescaped(nil, b, true))
+	return string(appendUnescaped(nil, []byte(s), true))
 }
 
 // appendUnescaped does what [unescape] does; without quotes \" is no escape.

@@ -148,7 +148,7 @@ func (x *pass) append(row series.Row, at int64, histogram bool) error {
 	sample.Labels.From = uint32(len(b.Bytes))
 	b.Bytes = x.l.table.AppendLabels(b.Bytes, row, key)
 	sample.Labels.To = uint32(len(b.Bytes))
-	sample.Family = x.families.place(b, key)
+	sample.Family = x.family(b, row, key)
 	if histogram {
 		if err := x.histogram(&sample); err != nil {
 			return err
@@ -162,6 +162,19 @@ func (x *pass) append(row series.Row, at int64, histogram bool) error {
 		x.flush()
 	}
 	return nil
+}
+
+// family returns the place of the family of the present sample, see [familyReader.place]. The
+// metric that was looked at last belongs where it did.
+func (x *pass) family(b *model.Batch, row series.Row, key []byte) uint32 {
+	f := &x.families
+	name, known := x.l.table.Name(row)
+	if f.placed != 0 && f.sure && f.metric == name && known {
+		return f.placed
+	}
+	place := f.place(b, key)
+	f.metric, f.sure = name, place != 0 && known && key[0] != '{' // Not with the name inside.
+	return place
 }
 
 // addRow makes the labels of a line that is new, or whose TYPE has changed. left says that

@@ -41,6 +41,8 @@ type familyReader struct {
 	open     bool           // name and the rest describe the lines that follow.
 	resolved bool           // meta is theirs.
 	meta     model.Metadata // Valid when resolved.
+	metric   uint16         // The metric looked at last, by its number in the table.
+	sure     bool           // Lines of it belong to the family.
 	placed   uint32         // One more than the place of meta in the present batch, 0 when not in it.
 }
 

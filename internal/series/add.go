@@ -20,7 +20,7 @@ func (t *Table) Add(key []byte, hash uint64, finished model.Labels, typ expfmt.T
 	t.replaced = none
 	if old != none && !dropped && t.stillYields(old, key, finished) {
 		part := t.partOf(key, finished, packed)
-		t.rows[old].part, t.rows[old].name = t.rows[old].part&aliasBit|part, t.nameOf(key, part)
+		t.rows[old].part, t.rows[old].name = t.rows[old].part&aliasBit|typedPart(part, packed), t.nameOf(key, part)
 		t.line(old, old)
 		t.see(old)
 		return Row(old)
@@ -32,8 +32,8 @@ func (t *Table) Add(key []byte, hash uint64, finished model.Labels, typ expfmt.T
 			r.part |= droppedReport
 		}
 	} else {
-		r.part = t.partOf(key, finished, packed)
-		r.name = t.nameOf(key, r.part)
+		part := t.partOf(key, finished, packed)
+		r.part, r.name = typedPart(part, packed), t.nameOf(key, part)
 		r.final = uint32(maphash.String(t.shared.seed, string(finished)))
 	}
 	same := none
@@ -65,6 +65,14 @@ func (t *Table) Add(key []byte, hash uint64, finished model.Labels, typ expfmt.T
 	t.detach(old)
 	t.mark(id)
 	return Row(id)
+}
+
+// typedPart returns row.part of a row whose part depends on the TYPE by what packed says.
+func typedPart(part uint32, packed byte) uint32 {
+	if packed != 0 {
+		part |= typedBit
+	}
+	return part
 }
 
 // stillYields reports whether a row yields the given labels for its line already.

@@ -19,7 +19,7 @@ func (t *Table) Stale(failed bool, yield func(labels []byte)) {
 		if t.newest != nil && t.newest[id] >= t.now {
 			return // Its own timestamps run ahead; a marker would be out of order.
 		}
-		m.ended = append(m.ended, uint64(t.rows[id].part&^aliasBit)<<32|uint64(id))
+		m.ended = append(m.ended, uint64(t.rows[id].part&partBits)<<32|uint64(id))
 	})
 	slices.Sort(m.ended) // So that each block of texts is unpacked once.
 	r := reader{buf: m.raw}

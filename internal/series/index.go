@@ -169,7 +169,7 @@ func (t *Table) finished(ls []byte) uint32 {
 // stored returns the labels of a series without its line, in scratch memory.
 func (t *Table) stored(id uint32, r *reader, m *scratch) []byte {
 	row := &t.rows[id]
-	part := row.part &^ aliasBit
+	part := row.part & partBits
 	p := t.template(part)
 	if p.isWhole() {
 		return t.wholes.get(part)

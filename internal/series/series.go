@@ -120,6 +120,8 @@ const (
 
 	// Values of row.part. From droppedFrom on the lower byte is why the row yields nothing.
 	aliasBit    = 1 << 31
+	typedBit    = 1 << 30 // The labels depend on the TYPE. Dropped rows have it too.
+	partBits    = typedBit - 1
 	droppedFrom = none - 255
 	// In that byte, above the bits of typedAs.
 	droppedReport = 1 << 7
@@ -292,13 +294,20 @@ func (t *Table) Take(r Row, at int64, own, track bool) Taken {
 func (t *Table) AppendLabels(dst []byte, r Row, key []byte) []byte {
 	row := &t.rows[r]
 	if row.name == noName {
-		return append(dst, t.wholes.get(row.part&^aliasBit)...)
+		return append(dst, t.wholes.get(row.part&partBits)...)
 	}
 	name := len(t.names[row.name].Value())
 	if name > len(key) {
 		return dst // Ruled out by the hash of keys.
 	}
-	return t.template(row.part&^aliasBit).append(dst, key, name, &t.target)
+	return t.template(row.part&partBits).append(dst, key, name, &t.target)
+}
+
+// Name returns a number that rows share whose lines have the same metric name before their
+// braces, for this scrape; ok is false when it is not known.
+func (t *Table) Name(r Row) (number uint16, ok bool) {
+	number = t.rows[r].name
+	return number, number != noName
 }
 
 // Has reports whether a sample of the labels was taken in this scrape, one that counts for
@@ -341,12 +350,13 @@ func (t *Table) template(part uint32) template {
 
 // serves reports whether the row's labels are right for a line.
 func (t *Table) serves(id uint32, key []byte, typ expfmt.Type) bool {
-	part := t.rows[id].part
-	if part >= droppedFrom {
-		return suits(byte(part)&^droppedReport, typ)
-	}
-	if !suits(t.template(part &^ aliasBit)[0], typ) {
-		return false
+	if part := t.rows[id].part; part&typedBit != 0 {
+		if part >= droppedFrom {
+			return suits(byte(part)&^droppedReport, typ)
+		}
+		if !suits(t.template(part & partBits)[0], typ) {
+			return false
+		}
 	}
 	return (id+t.iter)%auditEvery != 0 || t.audit(id, key)
 }

@@ -109,7 +109,7 @@ func (t *Table) rewrite() {
 	rows := make([]uint64, 0, len(t.rows))
 	for id, r := range t.rows {
 		if r.part < droppedFrom {
-			rows = append(rows, uint64(r.part&^aliasBit)<<32|uint64(id))
+			rows = append(rows, uint64(r.part&partBits)<<32|uint64(id))
 		}
 	}
 	slices.Sort(rows)
@@ -136,7 +136,7 @@ func (t *Table) rewrite() {
 				parts[hash] = part
 			}
 		}
-		row.part = row.part&aliasBit | part
+		row.part = row.part&^partBits | part
 		if row.name != noName {
 			row.name = names.of(row.name, old.names, &t.names)
 		}
