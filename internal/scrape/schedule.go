@@ -269,8 +269,11 @@ func (s *scheduler) release(l *loop) {
 	case l.table.Time() == 0: // It was never scraped.
 		s.end(l)
 	default:
-		// As in Prometheus, the markers are those of the first scrape that did not happen.
-		t.at = t.due.Round(0)
+		// As in Prometheus, the markers are those of the first scrape that did not happen. The
+		// wall clock may have been set since due was made, while aligned follows it.
+		if t.at = t.aligned; !t.at.After(time.Now()) {
+			t.at = t.at.Add(l.target.interval)
+		}
 		t.due = t.due.Add(l.target.interval + l.target.interval/10)
 		t.stage = stageRetiring
 		s.push(l)

@@ -257,3 +257,20 @@ func TestScrapesMissedByALongStopAreMadeUpForOnce(t *testing.T) {
 		r.checkOrder(t)
 	})
 }
+
+// TestMarkersFollowAClockThatWasSetBack has a loop whose next scrape was reckoned when the
+// clock was an hour ahead.
+func TestMarkersFollowAClockThatWasSetBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := run(t, DefaultConfig(), jobOf(t, job10s, newList("a:1"), script("m 1\n")))
+		untilScraped(t, r.ledger)
+		r.stop()
+		l, s, now := r.pools[0].anyLoop(), newScheduler(), time.Now()
+		l.turn.due = now.Add(time.Hour + 7*time.Second)
+		l.turn.aligned = now.Add(-3 * time.Second).Round(0)
+		s.release(l)
+		if want := now.Add(7 * time.Second); !l.turn.at.Equal(want) {
+			t.Errorf("the series end at %s, want %s", l.turn.at, want)
+		}
+	})
+}
