@@ -191,7 +191,7 @@ func TestEffectiveConfigurationLoadsAgain(t *testing.T) {
 	}
 }
 
-// marked has fifteen secrets, each SECRET and a number, in every place that takes one.
+// marked has sixteen secrets, each SECRET and a number, in every place that takes one.
 const marked = `
 destinations:
   - name: a
@@ -201,6 +201,7 @@ destinations:
     proxy_url: http://u:SECRET03@proxy:3128
     proxy_connect_header: {Proxy-Authorization: [SECRET04]}
     http_headers: {X-Key: {secrets: [SECRET05]}, X-Api-Key: {values: [SECRET06]}}
+    headers: {X-Own: SECRET16}
   - name: b
     type: loki
     url: http://b/
@@ -223,8 +224,8 @@ scrape_configs:
 `
 
 func TestNoSecretIsEverPrinted(t *testing.T) {
-	if n := strings.Count(marked, "SECRET"); n != 15 {
-		t.Fatalf("%d secrets are marked, want 15", n)
+	if n := strings.Count(marked, "SECRET"); n != 16 {
+		t.Fatalf("%d secrets are marked, want 16", n)
 	}
 	clean := func(what, text string) {
 		t.Helper()
@@ -242,8 +243,8 @@ func TestNoSecretIsEverPrinted(t *testing.T) {
 		t.Fatal(err)
 	}
 	clean("the effective configuration", string(out))
-	if n := strings.Count(string(out), "<secret>"); n != 15 {
-		t.Errorf("%d secrets are shown as hidden, want 15:\n%s", n, out)
+	if n := strings.Count(string(out), "<secret>"); n != 16 {
+		t.Errorf("%d secrets are shown as hidden, want 16:\n%s", n, out)
 	}
 	var log bytes.Buffer
 	slog.New(slog.NewTextHandler(&log, nil)).Info("x", "config", c)

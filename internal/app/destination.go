@@ -142,6 +142,7 @@ func (d *Destination) Validate() error {
 	d.validateKind(&ps)
 	ps.Merge("", httpclient.Validate(&d.HTTP))
 	d.validateAuth(&ps)
+	d.validateTenant(&ps)
 	return ps.Err()
 }
 
@@ -178,15 +179,31 @@ func (d *Destination) exampleURL() string {
 	return "http://mimir:8080/api/v1/push"
 }
 
-// validateKind refuses batching keys of the other type, which would do nothing.
+// validateKind refuses the keys of the other type, which would do nothing.
 func (d *Destination) validateKind(ps *config.Problems) {
 	def := DefaultDestination(d.Type)
-	if d.Type == Loki && !reflect.DeepEqual(d.RemoteWrite, def.RemoteWrite) {
-		ps.Add("", "max_samples_per_send, max_bytes and batch_send_deadline are keys of type prometheus; use batch_size and batch_wait")
+	if d.Type == Loki {
+		for _, key := range changed(d.RemoteWrite, def.RemoteWrite) {
+			ps.Add(key, "is a key of type prometheus; remove it, type loki has batch_size and batch_wait")
+		}
 	}
-	if d.Type == Prometheus && d.Loki != def.Loki {
-		ps.Add("", "batch_size and batch_wait are keys of type loki; use max_samples_per_send, max_bytes and batch_send_deadline")
+	if d.Type == Prometheus {
+		for _, key := range changed(d.Loki, def.Loki) {
+			ps.Add(key, "is a key of type loki; remove it, type prometheus has max_samples_per_send, max_bytes and batch_send_deadline")
+		}
 	}
+}
+
+// changed returns the keys of the fields by which two values of one struct type differ.
+func changed(a, b any) (keys []string) {
+	x, y := reflect.ValueOf(a), reflect.ValueOf(b)
+	for i := range x.NumField() {
+		if !reflect.DeepEqual(x.Field(i).Interface(), y.Field(i).Interface()) {
+			key, _, _ := strings.Cut(x.Type().Field(i).Tag.Get("yaml"), ",")
+			keys = append(keys, key)
+		}
+	}
+	return keys
 }
 
 func (d *Destination) validateAuth(ps *config.Problems) {
@@ -201,12 +218,27 @@ func (d *Destination) validateAuth(ps *config.Problems) {
 	if a := d.HTTP.Authorization; a != nil && a.Credentials == "" && a.CredentialsFile == "" && a.CredentialsRef == "" {
 		ps.Add("authorization", "has no credentials; set credentials_file or credentials")
 	}
-	if d.HTTP.HTTPHeaders == nil || d.Tenant == "" {
+}
+
+// validateTenant refuses a tenant that is named twice.
+func (d *Destination) validateTenant(ps *config.Problems) {
+	if d.Tenant == "" {
 		return
 	}
-	for name := range d.HTTP.HTTPHeaders.Headers {
-		if http.CanonicalHeaderKey(name) == http.CanonicalHeaderKey(tenantHeader) {
-			ps.Add(config.Key("http_headers", name), "is set by tenant already; keep one of them")
+	const twice = "is set by tenant already; keep one of them"
+	isTenant := func(name string) bool {
+		return http.CanonicalHeaderKey(name) == http.CanonicalHeaderKey(tenantHeader)
+	}
+	if d.HTTP.HTTPHeaders != nil {
+		for name := range d.HTTP.HTTPHeaders.Headers {
+			if isTenant(name) {
+				ps.Add(config.Key("http_headers", name), twice)
+			}
+		}
+	}
+	for name := range d.RemoteWrite.Headers {
+		if isTenant(name) {
+			ps.Add(config.Key("headers", name), twice)
 		}
 	}
 }

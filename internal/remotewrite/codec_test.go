@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
+	promconfig "github.com/prometheus/common/config"
 
 	"github.com/ingot-telemetry/ingot/internal/delivery"
 )
@@ -143,7 +144,7 @@ func TestHeadersAreWhatTheProtocolsAskFor(t *testing.T) {
 		http.CanonicalHeaderKey("X-VictoriaMetrics-Remote-Write-Version"): {"1"},
 	})
 	cfg := DefaultEndpointConfig()
-	cfg.Headers = map[string]string{"x-scope-orgid": "a"}
+	cfg.Headers = map[string]promconfig.Secret{"x-scope-orgid": "a"}
 	if diff := cmp.Diff(http.Header{"User-Agent": {"ingot/1"}, "X-Scope-Orgid": {"a"}}, cfg.Header("ingot/1")); diff != "" {
 		t.Errorf("Header (-want +got):\n%s", diff)
 	}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	promconfig "github.com/prometheus/common/config"
 	prommodel "github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/relabel"
 
@@ -61,8 +62,9 @@ type EndpointConfig struct {
 	MetadataConfig MetadataConfig `yaml:"metadata_config"`
 	// WriteRelabelConfigs are applied to every series after external labels were added.
 	WriteRelabelConfigs []*relabel.Config `yaml:"write_relabel_configs,omitempty"`
-	// Headers are sent with every request. They cannot replace those of the protocol.
-	Headers map[string]string `yaml:"headers,omitempty"`
+	// Headers are sent with every request. They cannot replace those of the protocol. Their
+	// values are secrets, as API keys are; http_headers can read such ones from files.
+	Headers map[string]promconfig.Secret `yaml:"headers,omitempty"`
 }
 
 // MetadataConfig is about type, help and unit of metric families. Remote write 2.0 sends them
@@ -139,7 +141,7 @@ func (c EndpointConfig) Validate() error {
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Headers)) {
 		if reserved(name) {
-			ps.Add("headers."+name, "is set by the program itself, remove it; authentication has keys of its own")
+			ps.Add(config.Key("headers", name), "is set by the program itself, remove it; authentication has keys of its own")
 		}
 	}
 	return ps.Err()

@@ -22,19 +22,12 @@ const (
 	writtenHistograms = "X-Prometheus-Remote-Write-Histograms-Written"
 )
 
-// Header returns the headers of remote write 1.0 for a queue without a [Codec].
-func Header(userAgent string) http.Header {
-	h := header(Format1)
-	h.Set("User-Agent", userAgent)
-	return h
-}
-
 // Header returns the headers that are the same for every request of the endpoint, custom ones
 // included. userAgent is the program's name and version, ingot/1.2.3.
 func (c EndpointConfig) Header(userAgent string) http.Header {
 	h := http.Header{"User-Agent": {userAgent}}
 	for name, value := range c.Headers {
-		h.Set(name, value)
+		h.Set(name, string(value))
 	}
 	return h
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/klauspost/compress/s2"
 	"github.com/prometheus/client_golang/prometheus"
+	promconfig "github.com/prometheus/common/config"
 	"github.com/prometheus/prometheus/model/relabel"
 	"github.com/prometheus/prometheus/model/value"
 	"github.com/prometheus/prometheus/prompb"
@@ -374,7 +375,7 @@ func TestConfigSaysEverythingThatIsWrong(t *testing.T) {
 	err := EndpointConfig{
 		MaxBytes: 100, Compression: "zstd", MetadataConfig: MetadataConfig{Send: true},
 		WriteRelabelConfigs: []*relabel.Config{nil, {Action: relabel.Replace}},
-		Headers:             map[string]string{"content-type": "text/plain", "X-Own": "ok"},
+		Headers:             map[string]promconfig.Secret{"content-type": "text/plain", "X-Own": "ok"},
 	}.Validate()
 	want := `max_samples_per_send: must be at least 1, is 0
 max_bytes: must be between 16KiB and 64MiB, is 100B
@@ -388,14 +389,5 @@ write_relabel_configs[1]: relabel configuration for replace action requires 'tar
 headers.content-type: is set by the program itself, remove it; authentication has keys of its own`
 	if err == nil || err.Error() != want {
 		t.Errorf("Validate = %v, want:\n%s", err, want)
-	}
-}
-
-func TestHeaderIsWhatTheProtocolAsksFor(t *testing.T) {
-	h := Header("ingot/1.2.3")
-	for name, want := range map[string]string{"Content-Type": "application/x-protobuf", "Content-Encoding": "snappy", "X-Prometheus-Remote-Write-Version": "0.1.0", "User-Agent": "ingot/1.2.3"} {
-		if got := h.Get(name); got != want {
-			t.Errorf("%s = %q, want %q", name, got, want)
-		}
 	}
 }
