@@ -67,17 +67,35 @@ func (m *merger) mapRefs(dst, src []byte) (mapped, rest []byte) {
 	size, n := binary.Uvarint(src[1:])
 	refs := src[1+n : 1+n+int(size)]
 	start := len(dst) + 2
-	dst = append(dst, tagRefs, 0)
-	for len(refs) > 0 {
-		ref := uint64(refs[0])
-		used := 1
+	dst = slices.Grow(append(dst, tagRefs, 0), binary.MaxVarintLen32*len(refs))
+	out, at := dst[:cap(dst)], start
+	for i := 0; i < len(refs); {
+		ref := uint64(refs[i])
+		i++
 		if ref >= 0x80 {
-			ref, used = binary.Uvarint(refs)
+			// Most references have two bytes.
+			if ref += uint64(refs[i])<<7 - 0x80; refs[i] < 0x80 {
+				i++
+			} else {
+				var used int
+				ref, used = binary.Uvarint(refs[i-1:])
+				i += used - 1
+			}
 		}
-		dst = binary.AppendUvarint(dst, uint64(m.refs[ref]))
-		refs = refs[used:]
+		v := m.refs[ref]
+		switch {
+		case v < 1<<7:
+			out[at] = byte(v)
+			at++
+		case v < 1<<14:
+			out[at], out[at+1] = byte(v)|0x80, byte(v>>7)
+			at += 2
+		default:
+			at += binary.PutUvarint(out[at:], uint64(v))
+		}
 	}
-	written := len(dst) - start
+	written := at - start
+	dst = out[:at]
 	if extra := model.UvarintLen(uint64(written)) - 1; extra > 0 {
 		dst = slices.Insert(dst, start, make([]byte, extra)...)
 	}

@@ -91,7 +91,15 @@ type pairs struct {
 	wire  []byte
 	all   []pair   // the first is not used
 	index []uint32 // open addressing by hash: places in all, 0 is free
-	last  []uint32 // the pairs of the sample before, by position
+	last  []place  // of the sample before, by position
+}
+
+// place is one position of label sets.
+type place struct {
+	pair uint32 // of the sample before
+	// moves tells which guess comes first, as a processor predicts branches: from 2 on the
+	// successor of the pair, below the same pair again.
+	moves uint8
 }
 
 // pair is one label in a request.
@@ -108,11 +116,11 @@ func newPairs() pairs {
 
 func (p *pairs) reset() {
 	p.wire, p.all, p.last = p.wire[:0], p.all[:1], p.last[:0]
+	p.all[0] = pair{}
 	clear(p.index)
 }
 
-func (p *pairs) is(i uint32, label []byte) bool {
-	q := &p.all[i]
+func (p *pairs) is(q *pair, label []byte) bool {
 	return int(q.to-q.from) == len(label) && string(p.wire[q.from:q.to]) == string(label)
 }
 
@@ -120,19 +128,34 @@ func (p *pairs) is(i uint32, label []byte) bool {
 // lacks are added to s.
 func (p *pairs) find(s *symbols, label []byte, position int) *pair {
 	if position == len(p.last) {
-		p.last = append(p.last, 0)
+		p.last = append(p.last, place{})
 	}
-	before := p.last[position]
-	if before != 0 && p.is(before, label) {
-		return &p.all[before]
-	}
-	if next := p.all[before].next; before != 0 && next != 0 && p.is(next, label) {
-		p.last[position] = next
-		return &p.all[next]
+	at := &p.last[position]
+	before := &p.all[at.pair] // The first, which equals no label, stands for none.
+	if at.moves < 2 {
+		if p.is(before, label) {
+			at.moves = 0
+			return before
+		}
+		if next := &p.all[before.next]; p.is(next, label) {
+			at.pair = before.next
+			at.moves++
+			return next
+		}
+	} else {
+		if next := &p.all[before.next]; p.is(next, label) {
+			at.pair = before.next
+			at.moves = 3
+			return next
+		}
+		if p.is(before, label) {
+			at.moves--
+			return before
+		}
 	}
 	found := p.search(s, label)
-	p.all[before].next = found
-	p.last[position] = found
+	p.all[at.pair].next = found
+	at.pair = found
 	return &p.all[found]
 }
 
@@ -141,7 +164,7 @@ func (p *pairs) search(s *symbols, label []byte) uint32 {
 	mask := uint32(len(p.index) - 1)
 	at := hash & mask
 	for ; p.index[at] != 0; at = (at + 1) & mask {
-		if i := p.index[at]; p.all[i].hash == hash && p.is(i, label) {
+		if i := p.index[at]; p.all[i].hash == hash && p.is(&p.all[i], label) {
 			return i
 		}
 	}
