@@ -279,6 +279,8 @@ func TestMetadataComesWithTheSamplesOfAFamily(t *testing.T) {
 a_total 1
 a_total{x="1"} 2
 stray 3
+stray{x="1"} 3
+a_total{x="2"} 3
 # TYPE b histogram
 # HELP b All \\b.
 b_bucket{le="+Inf"} 1
@@ -287,6 +289,9 @@ b_count 1
 b_other 1
 # HELP {"u.n"} Quoted.
 {"u.n",x="1"} 1
+{"u.n",x="2"} 1
+{"u.m",x="1"} 1
+{"u.n",x="3"} 1
 plain 1
 `
 	body = strings.Replace(body, `# HELP {"u.n"} Quoted.`, `# HELP "u.n" Quoted.`, 1) + "# HELP c Long.\n" + strings.ReplaceAll(many(2*chunkSamples, 0), "requests_total", "c")
@@ -298,7 +303,8 @@ plain 1
 		synctest.Wait()
 		a := model.Metadata{Family: "a_total", Type: "counter", Help: "All a."}
 		b := model.Metadata{Family: "b", Type: "histogram", Help: `All \b.`}
-		want := []model.Metadata{a, a, {}, b, b, b, {}, {Family: "u.n", Type: "unknown", Help: "Quoted."}, {}}
+		u := model.Metadata{Family: "u.n", Type: "unknown", Help: "Quoted."}
+		want := []model.Metadata{a, a, {}, {}, {}, b, b, b, {}, u, u, {}, {}, {}}
 		for i, batch := range r.take() {
 			if i == 2 {
 				want[0].Help, want[1].Help = "All of a.", "All of a."
