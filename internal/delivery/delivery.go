@@ -146,9 +146,10 @@ type condition struct {
 const (
 	// spillAfter is how long a block may wait for its acknowledgement in memory only.
 	spillAfter = 500 * time.Millisecond
-	// drainTime and persistTime bound what Run does after its context has ended.
+	// drainTime and persistTime bound what Run does after its context has ended. The latter is
+	// longer than a sync of a slow disk, which may be under way.
 	drainTime   = 4 * time.Second
-	persistTime = 900 * time.Millisecond
+	persistTime = 2200 * time.Millisecond
 	// diskPatience is how long delivery waits for a disk that does not answer.
 	diskPatience = 2 * time.Second
 	// defaultTimeout bounds a request where the endpoint does not say.
@@ -227,7 +228,7 @@ func (q *Queue) Put(ctx context.Context, b Block) error {
 }
 
 // Run delivers until ctx ends. It then goes on for at most four seconds, as long as requests
-// succeed, writes the rest to disk and returns nil; in all that takes less than five. The
+// succeed, writes the rest to disk and returns nil; in all that takes less than seven. The
 // only error is a directory that another process uses.
 func (q *Queue) Run(ctx context.Context) error {
 	if q.dir == "" {

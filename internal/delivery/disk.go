@@ -250,7 +250,7 @@ func (d *disk) upkeep(now time.Time) {
 	}
 	if d.unsynced && now.Sub(d.lastSync) >= syncPause {
 		d.lastSync = now
-		d.sync()
+		d.sync(false)
 	}
 	if !d.waiting(now) {
 		d.removeTrash()
@@ -340,12 +340,13 @@ func (d *disk) finish() {
 	if err := d.spill(now); err != nil {
 		d.q.degraded(err)
 	}
+	d.saveCursor() // Before what may take long: all is with the system now if the process ends.
 	if a := d.q.active; a != nil {
 		d.seal(!d.q.delivered())
 	}
 	d.removeTrash()
 	d.saveCursor()
-	d.sync()
+	d.sync(true)
 	d.closeFiles()
 }
 

@@ -69,6 +69,12 @@ func (q *Queue) diskFailing() bool {
 	return q.writeError != ""
 }
 
+func (q *Queue) stopped() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.closed
+}
+
 func (q *Queue) countDiskError() {
 	q.mu.Lock()
 	defer q.mu.Unlock()

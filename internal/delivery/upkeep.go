@@ -50,9 +50,11 @@ func (d *disk) openCursor(flags int) (err error) {
 	return err
 }
 
-// sync brings what was written to the disk. After an error the segment is not written any
-// more, since the system may have thrown away what it could not write.
-func (d *disk) sync() {
+// sync brings what was written to the disk. On a slow one each step takes seconds, in which the
+// cursor moves on; a queue that stops has more urgent things to do, and comes back to it. After
+// an error the segment is not written any more, since the system may have thrown away what it
+// could not write.
+func (d *disk) sync(stopped bool) {
 	d.unsynced = false
 	if d.file != nil {
 		path := d.q.active.path
@@ -63,6 +65,13 @@ func (d *disk) sync() {
 		if err != nil {
 			d.seal(false)
 			d.failed(fmt.Errorf("sync %s: %w", path, err))
+			return
+		}
+	}
+	if !stopped {
+		d.saveCursor()
+		if d.q.stopped() {
+			d.unsynced = true
 			return
 		}
 	}
