@@ -105,9 +105,17 @@ func (t *Table) enter(id uint32) {
 	}
 }
 
+// lostOften is after how many scrapes in a row that had to search for many lines the index is
+// kept.
+const lostOften = 2
+
 // lookup returns the row with the key, and its line in the order, -1 when it has none there.
 func (t *Table) lookup(hash uint64, size int) (id uint32, line int) {
-	for line := t.pos; line < min(t.pos+ahead, t.lines); line++ {
+	near := ahead
+	if t.lost >= lostOften {
+		near = 1 // The order tells nothing.
+	}
+	for line := t.pos; line < min(t.pos+near, t.lines); line++ {
 		if id := t.predicted(line); t.hashes[id] == hash && t.keyLen(id) == size {
 			return id, line
 		}
@@ -193,7 +201,7 @@ func (t *Table) drop() {
 	} else {
 		t.lost = 0
 	}
-	if t.lost < 2 {
+	if t.lost < lostOften {
 		t.work = nil
 		return
 	}
