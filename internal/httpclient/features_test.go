@@ -68,7 +68,7 @@ func newNetwork(t *testing.T) *network {
 	n.plain = httptest.NewServer(target)
 	n.secure = httptest.NewUnstartedServer(target)
 	n.secure.EnableHTTP2 = true
-	n.secure.TLS = &tls.Config{ClientAuth: tls.RequestClientCert} //nolint:gosec // Old versions are for the test to see.
+	n.secure.TLS = &tls.Config{ClientAuth: tls.RequestClientCert}
 	n.secure.StartTLS()
 	n.proxy = httptest.NewServer(http.HandlerFunc(n.forward))
 	n.tokens = httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -238,4 +238,25 @@ func TestEveryKeyDoesWhatItDoesInPrometheus(t *testing.T) {
 
 	f("{basic_auth: {username: u, password: p}}", "PLAIN/moved", "target HTTP/1.1 "+n.plain.Listener.Addr().String()+" /metrics")
 	f("{follow_redirects: false}", "PLAIN/moved", "status 302")
+}
+
+func TestARedirectToElsewhereCarriesNoClientCertificate(t *testing.T) {
+	n := newNetwork(t)
+	home := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		n.note("home certificates %d", len(r.TLS.PeerCertificates))
+		http.Redirect(w, r, n.secure.URL+"/metrics", http.StatusFound)
+	}))
+	home.TLS = &tls.Config{ClientAuth: tls.RequestClientCert}
+	home.StartTLS()
+	defer home.Close()
+	cfg := promconfig.DefaultHTTPClientConfig
+	cfg.TLSConfig.InsecureSkipVerify = true
+	cfg.TLSConfig.CertFile, cfg.TLSConfig.KeyFile = filepath.Join(n.dir, "cert.pem"), filepath.Join(n.dir, "key.pem")
+	if err := get(t, newClient(t, cfg, TLS{}), home.URL); err != nil {
+		t.Fatal(err)
+	}
+	all := strings.Join(n.take(), "\n")
+	if !strings.Contains(all, "home certificates 1") || !strings.Contains(all, "certificates 0") {
+		t.Errorf("the servers saw\n%s\nwant the certificate at home only", all)
+	}
 }

@@ -108,6 +108,19 @@ func TestProbeSeesWhatIsInUse(t *testing.T) {
 	}
 }
 
+// TestProbeDoesNotCountGarbage makes 64 MiB of garbage, which no collection has found yet.
+func TestProbeDoesNotCountGarbage(t *testing.T) {
+	defer debug.SetGCPercent(debug.SetGCPercent(-1))
+	runtime.GC()
+	_, before := probe()
+	for range 64 {
+		runtime.KeepAlive(make([]byte, 1<<20))
+	}
+	if _, with := probe(); with-before > 16<<20 {
+		t.Errorf("64 MiB of garbage show as %d bytes in use", with-before)
+	}
+}
+
 func TestRunSetsTheLimitAndRestoresIt(t *testing.T) {
 	before := debug.SetMemoryLimit(-1)
 	g, _ := newGuard(t, Config{Limit: 3 * config.GiB})
