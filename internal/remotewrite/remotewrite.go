@@ -3,7 +3,7 @@
 //
 // A source opens a transaction with [Writer.Appender], appends what a scrape yields as it is
 // read, and commits or rolls back (transaction.go). Samples are encoded as they come: for 1.0
-// (encode1.go) into a piece of some 300 KiB that is compressed when it is full (compress.go), for
+// (encode1.go) into a piece of 352 KiB that is compressed when it is full (compress.go), for
 // 2.0 (encode2.go, symbols.go) into a request with symbols of its own. What fills a request
 // is put together at once. Commit hands that over and moves the rest into the open request of
 // the shard that the target belongs to (shard.go, merge2.go), and a request that is full or old
