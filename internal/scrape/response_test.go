@@ -199,6 +199,19 @@ func TestNoResponseTakesMoreMemoryThanItsWindow(t *testing.T) {
 	f("bomb below the ratio", "{body_size_limit: 512KiB}", http.Header{"Content-Encoding": {"gzip"}}, bytes.NewReader(bomb), "more than 512KiB", windowSize+unzipperSize)
 }
 
+// TestAResponseOfTheLimitIsTaken differs from Prometheus, which refuses one that has exactly
+// body_size_limit bytes.
+func TestAResponseOfTheLimitIsTaken(t *testing.T) {
+	const body = "m 1\nn 22\n"
+	client := &http.Client{Transport: answering(func(*http.Request) (http.Header, io.Reader) { return http.Header{}, strings.NewReader(body) })}
+	for limit, want := range map[int]bool{len(body): true, len(body) - 1: false} {
+		f, ask := asked(t, DefaultConfig(), fmt.Sprintf("{body_size_limit: %dB}", limit), "http://a/")
+		if _, _, err := lines(f, client, ask); (err == nil) != want {
+			t.Errorf("%d bytes under a limit of %d: %v", len(body), limit, err)
+		}
+	}
+}
+
 func TestATricklingTargetHoldsASmallBuffer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		body, in := io.Pipe()

@@ -34,6 +34,7 @@ func formats(f func(string, scenario), job func(string) string) {
 		"# TYPE a counter\na_total 1 # {id=\"1\"} 1\n# TYPE h histogram\nh_bucket{le=\"1\"} 1 # {id=\"2\"} 0.5 946684000\nh_bucket{le=\"+Inf\"} 2 # {id=\"3\"} 5 946684001\n# EOF\n",
 		"# TYPE a counter\na_total 1 # {id=\"1\"} 1\n# TYPE h histogram\nh_bucket{le=\"1\"} 1 # {id=\"2\"} 0.5 946684000\nh_bucket{le=\"+Inf\"} 2 # {id=\"4\"} 5 946684002\n# EOF\n",
 		"# TYPE a counter\na_total 1 # {id=\"2\"} 1\n# TYPE h histogram\nh_bucket{le=\"1\"} 1 # {id=\"2\"} 0.5 946683000\nh_bucket{le=\"+Inf\"} 2 # {} 5 946684003\n# EOF\n",
+		"# TYPE h histogram\nh_bucket{le=\"+Inf\"} 2 # {id=\"5\"} 4 946684003\n# EOF\n",
 		"500",
 		"a_total 1 # {id=\"1\"} 1\n# EOF\n",
 	}, seconds: 50})
