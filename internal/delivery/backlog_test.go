@@ -1,15 +1,20 @@
 package delivery
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/ingot-telemetry/ingot/internal/config"
@@ -112,6 +117,57 @@ func TestTenGigabytesAreReadyAtOnceInLittleMemory(t *testing.T) {
 	balanced(t, q)
 }
 
+// R8, P21: ten minutes without the endpoint, and the catching up, hold next to nothing in
+// memory but what is on its way.
+func TestOutageHoldsNoBodiesInMemory(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		c := &counting{}
+		away := true
+		q := newQueue(t, testConfig(), dir, roundTrip(func(r *http.Request) (*http.Response, error) {
+			resp, err := c.RoundTrip(r)
+			time.Sleep(50 * time.Millisecond)
+			if away {
+				return respond(503, ""), nil
+			}
+			return resp, err
+		}))
+		q.cfg.MaxBytes = config.GiB
+		q.files.sync = func(*os.File) error { return nil }
+		r := start(t, q)
+		step := func(n int) (heap int64) {
+			for i := range n {
+				if err := q.Put(t.Context(), Block{Body: make([]byte, 200<<10), Items: 5000, Shard: uint32(i % 4)}); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(250 * time.Millisecond)
+			}
+			runtime.GC()
+			var m runtime.MemStats
+			runtime.ReadMemStats(&m)
+			return int64(m.HeapAlloc)
+		}
+		before := step(10)
+		highest := step(10 * 60 * 4)
+		if onDisk := balanced(t, q).Disk.Bytes; onDisk < 400<<20 {
+			t.Errorf("%d bytes on disk, want all of the outage", onDisk)
+		}
+		away = false
+		for q.Status().Disk.Blocks > 0 {
+			highest = max(highest, step(10))
+		}
+		t.Logf("heap %d KiB before, at most %d KiB later", before>>10, highest>>10)
+		if highest-before > 3<<20 {
+			t.Errorf("the heap has grown by %d bytes, want at most 3 MiB", highest-before)
+		}
+		r.shutdown()
+	})
+}
+
+type roundTrip func(r *http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
 // R36, R37: whatever is cut off or flipped, a start is quick, the blocks that are whole arrive in
 // order, the others are counted, and what arrives is what was put.
 func TestQueueOnDamagedSegmentSendsOnlyWhatIsWhole(t *testing.T) {
@@ -156,22 +212,49 @@ func TestQueueOnDamagedSegmentSendsOnlyWhatIsWhole(t *testing.T) {
 	}
 }
 
-// R41 the other way round: a file of the format before the first release is left alone.
-func TestOlderSegmentIsSkippedAndLeftAlone(t *testing.T) {
+// R41 the other way round: the queue of a version before the first release is left alone, said
+// so, and does not disturb what comes.
+func TestOlderQueueIsSkippedAndLeftAlone(t *testing.T) {
 	dir := t.TempDir()
-	file, _ := image(1, 3, 100, true)
+	file, _ := image(700, 3, 100, true)
 	binary.LittleEndian.PutUint32(file[8:], segmentVersion-1)
 	binary.LittleEndian.PutUint32(file[segmentHeaderSize-4:], checksum(file[:segmentHeaderSize-4]))
-	path := filepath.Join(dir, segmentName(1))
-	if err := os.WriteFile(path, file, 0o600); err != nil {
-		t.Fatal(err)
+	older := map[string][]byte{segmentName(700): file, "cursor": make([]byte, 8192), "cursor-2": make([]byte, 8192)}
+	for name, content := range older {
+		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
-	got, s := drain(t, testConfig(), dir)
-	if len(got) > 0 || s.SkippedFiles != 1 {
-		t.Errorf("sent %v, %d files skipped, want none and 1", got, s.SkippedFiles)
+	for life := range 3 {
+		synctest.Test(t, func(t *testing.T) {
+			var said bytes.Buffer
+			b := &backend{}
+			if life == 0 {
+				b.set(refuse)
+			}
+			q := New(testConfig(), dir, slog.New(slog.NewTextHandler(&said, nil)), newTestMetrics(), Endpoint{
+				Name: "test", URL: "http://backend.test/", Client: &http.Client{Transport: b},
+			})
+			r := start(t, q)
+			if life == 0 {
+				put(t, q, 0, 5, 1000)
+			}
+			time.Sleep(time.Minute)
+			s := r.shutdown()
+			if got := b.accepted(); s.SkippedFiles != 3 || s.CorruptRecords > 0 || len(got) > 0 != (life == 1) || life == 1 && !slices.Equal(got, numbers(0, 5)) {
+				t.Errorf("life %d: sent %v, %+v, want the new blocks once and 3 files skipped", life, got, s)
+			}
+			for _, words := range []string{segmentName(700) + ": " + errOlder.Error(), "cursor: " + errCursor.Error(), "cursor-2: " + errCursor.Error()} {
+				if !strings.Contains(said.String(), words) {
+					t.Errorf("the log is %q, want it to say %q", &said, words)
+				}
+			}
+		})
 	}
-	if _, err := os.Stat(path); err != nil {
-		t.Errorf("the file is gone: %v", err)
+	for name, content := range older {
+		if got, err := os.ReadFile(filepath.Join(dir, name)); err != nil || !bytes.Equal(got, content) {
+			t.Errorf("%s has changed: %v", name, err)
+		}
 	}
 }
 
@@ -191,10 +274,12 @@ func TestCursorKeepsWhatIsSettledBehindIt(t *testing.T) {
 	for i := range uint64(100) {
 		c.begun = append(c.begun, begun{seq: 50 + i, items: 7, bytes: 1 << 30})
 		c.refused = append(c.refused, refusal{format: byte(i), at: -5})
+		c.skipped = append(c.skipped, 1<<50+i)
 	}
 	b = c.append(nil)
 	got, ok = parseCursor(b)
-	if !ok || len(b) > cursorDistance || got.settled[1] != 103 || got.begun[maxBegun-1] != c.begun[maxBegun-1] || got.refused[maxRefused-1] != c.refused[maxRefused-1] {
+	if !ok || len(b) > cursorDistance || got.settled[1] != 103 || got.begun[maxBegun-1] != c.begun[maxBegun-1] || got.refused[maxRefused-1] != c.refused[maxRefused-1] ||
+		got.skipped[maxSkipped-1] != c.skipped[maxSkipped-1] {
 		t.Errorf("%d bytes, %+v, want what fits", len(b), got)
 	}
 	c = cursor{settled: []uint64{1, 1 << 40}}
@@ -206,14 +291,14 @@ func TestCursorKeepsWhatIsSettledBehindIt(t *testing.T) {
 func FuzzCursor(f *testing.F) {
 	f.Add(cursor{generation: 1, base: 2, off: 3}.append(nil))
 	f.Add(cursor{generation: 1, base: 2, off: 3, settled: []uint64{5, 9, 4000}}.append(nil))
-	f.Add(cursor{begun: []begun{{seq: 9, items: 2, bytes: 40}}, refused: []refusal{{format: 2, at: 1}}}.append(nil))
+	f.Add(cursor{begun: []begun{{seq: 9, items: 2, bytes: 40}}, refused: []refusal{{format: 2, at: 1}}, skipped: []uint64{3}}.append(nil))
 	f.Add([]byte(cursorMagic))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		c, ok := parseCursor(b)
 		if !ok {
 			return
 		}
-		if c.off < 0 || 4*len(c.settled)+12*len(c.begun)+12*len(c.refused) > len(b) {
+		if c.off < 0 || 4*len(c.settled)+12*len(c.begun)+12*len(c.refused)+8*len(c.skipped) > len(b) {
 			t.Fatalf("%+v from %d bytes", c, len(b))
 		}
 	})

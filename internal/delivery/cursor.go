@@ -17,6 +17,7 @@ type cursor struct {
 	settled    []uint64  // sequence numbers of blocks behind off that are done with, ascending
 	begun      []begun   // blocks of which a part is done with
 	refused    []refusal // what the endpoint does not take
+	skipped    []uint64  // earlier segments that could not be read, and are not done with
 }
 
 // begun is how much of a block is done with: its first items, in the order of its body.
@@ -41,23 +42,25 @@ type refusal struct {
 // needs. The name ends in the version of the
 // format, so that versions do not overwrite each other's. A slot is, in little-endian,
 //
-//	"INGOTCUR" | generation, base, off, origin u64 | settled, begun, refused u32 |
+//	"INGOTCUR" | generation, base, off, origin u64 | settled, begun, refused, skipped u32 |
 //	settled times: number u32 |
 //	begun times:   number, items, bytes u32 |
-//	refused times: format u32, at ms i64 | crc u32
+//	refused times: format u32, at ms i64 |
+//	skipped times: base u64 | crc u32
 //
 // where the numbers added to origin are the sequence numbers of blocks.
 const (
 	cursorName     = "cursor-3"
 	cursorMagic    = "INGOTCUR"
-	cursorHead     = 52
+	cursorHead     = 56
 	cursorDistance = 5 * 4096
 	// maxBegun and maxRefused are more than a queue has shards and an endpoint formats.
 	maxBegun   = 24
 	maxRefused = 4
+	maxSkipped = 64
 	// maxSettled is how many settled blocks fit in a slot. More than that are sent again after
 	// a kill; maxAhead sees to it that there are not.
-	maxSettled = (cursorDistance - cursorHead - 12*maxBegun - 12*maxRefused - 4) / 4
+	maxSettled = (cursorDistance - cursorHead - 12*maxBegun - 12*maxRefused - 8*maxSkipped - 4) / 4
 )
 
 func (c cursor) append(dst []byte) []byte {
@@ -77,12 +80,13 @@ func (c cursor) append(dst []byte) []byte {
 		parts = parts[:len(parts)-1]
 	}
 	refused := c.refused[:min(len(c.refused), maxRefused)]
+	skipped := c.skipped[:min(len(c.skipped), maxSkipped)]
 	start := len(dst)
 	dst = append(dst, cursorMagic...)
 	for _, v := range [...]uint64{c.generation, c.base, uint64(c.off), origin} {
 		dst = binary.LittleEndian.AppendUint64(dst, v)
 	}
-	for _, n := range [...]int{len(settled), len(parts), len(refused)} {
+	for _, n := range [...]int{len(settled), len(parts), len(refused), len(skipped)} {
 		dst = binary.LittleEndian.AppendUint32(dst, uint32(n))
 	}
 	for _, seq := range settled {
@@ -97,6 +101,9 @@ func (c cursor) append(dst []byte) []byte {
 		dst = binary.LittleEndian.AppendUint32(dst, uint32(r.format))
 		dst = binary.LittleEndian.AppendUint64(dst, uint64(r.at))
 	}
+	for _, base := range skipped {
+		dst = binary.LittleEndian.AppendUint64(dst, base)
+	}
 	return binary.LittleEndian.AppendUint32(dst, checksum(dst[start:]))
 }
 
@@ -109,7 +116,8 @@ func parseCursor(b []byte) (cursor, bool) {
 	half := func(at int64) uint64 { return uint64(binary.LittleEndian.Uint32(b[at:])) }
 	begunAt := cursorHead + 4*int64(half(40))
 	refusedAt := begunAt + 12*int64(half(44))
-	end := refusedAt + 12*int64(half(48))
+	skippedAt := refusedAt + 12*int64(half(48))
+	end := skippedAt + 8*int64(half(52))
 	if end+4 > int64(len(b)) || uint64(checksum(b[:end])) != half(end) {
 		return cursor{}, false
 	}
@@ -121,8 +129,11 @@ func parseCursor(b []byte) (cursor, bool) {
 	for at := begunAt; at < refusedAt; at += 12 {
 		c.begun = append(c.begun, begun{seq: origin + half(at), items: int64(half(at + 4)), bytes: int64(half(at + 8))})
 	}
-	for at := refusedAt; at < end; at += 12 {
+	for at := refusedAt; at < skippedAt; at += 12 {
 		c.refused = append(c.refused, refusal{format: b[at], at: int64(word(at + 4))})
+	}
+	for at := skippedAt; at < end; at += 8 {
+		c.skipped = append(c.skipped, word(at))
 	}
 	return c, c.off >= 0
 }

@@ -101,6 +101,7 @@ type Queue struct {
 	closed       bool
 	diskReady    bool               // the directory has been read, or cannot be
 	nextSeq      uint64             // of the next block, also across restarts
+	unreadable   []uint64           // segments of a former run that could not be read
 	refused      map[byte]time.Time // when the endpoint has last refused a format
 	mem          []*entry
 	memory       Amount // what mem holds

@@ -402,6 +402,74 @@ func TestForeignDamagedAndNewerFilesAreSkipped(t *testing.T) {
 	}
 }
 
+// R38, R35: a segment that cannot be read at a start blocks nothing, and is sent when a later
+// start can read it, though the cursor has gone past it.
+func TestUnreadableSegmentIsSentWhenItCanBeReadAgain(t *testing.T) {
+	dir := t.TempDir()
+	for i := range 3 {
+		fill(t, testConfig(), dir, i*10, i*10+10, 1000)
+	}
+	path := segments(t, dir)[1]
+	if err := errors.Join(os.Rename(path, path+".away"), os.Symlink(path, path)); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // The second start has nothing to send, and remembers too.
+		got, s := drain(t, testConfig(), dir)
+		if s.SkippedFiles != 2 || len(got) > 0 && !slices.Equal(got, append(numbers(0, 10), numbers(20, 30)...)) {
+			t.Errorf("sent %v, %d files skipped, want all but one segment, and 2", got, s.SkippedFiles)
+		}
+	}
+	if err := os.Rename(path+".away", path); err != nil {
+		t.Fatal(err)
+	}
+	if got, _ := drain(t, testConfig(), dir); !slices.Equal(got, numbers(10, 20)) {
+		t.Errorf("sent %v, want the segment that could not be read", got)
+	}
+	if got, _ := drain(t, testConfig(), dir); len(got) > 0 {
+		t.Errorf("sent %v again", got)
+	}
+}
+
+// R39: a cursor that cannot be read now is no lost cursor.
+func TestCursorThatCannotBeReadIsWaitedFor(t *testing.T) {
+	dir := t.TempDir()
+	fill(t, testConfig(), dir, 0, 10, 1000)
+	synctest.Test(t, func(t *testing.T) {
+		b := &backend{}
+		b.set(func(r request) (*http.Response, error) {
+			if r.id == 5 {
+				return refuse(r)
+			}
+			return respond(200, ""), nil
+		})
+		q := start(t, newQueue(t, testConfig(), dir, b))
+		time.Sleep(2 * time.Second)
+		q.shutdown()
+	})
+	path := filepath.Join(dir, cursorName)
+	if err := errors.Join(os.Rename(path, dir+".cursor"), os.Symlink(path, path)); err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		b := &backend{}
+		q := start(t, newQueue(t, testConfig(), dir, b))
+		put(t, q.Queue, 10, 11, 1000)
+		time.Sleep(time.Second)
+		if s := balanced(t, q.Queue); s.State != StateDegraded || !slices.Equal(b.accepted(), []int{10}) {
+			t.Errorf("%+v, sent %v, want degraded and what is new", s, b.accepted())
+		}
+		if err := os.Rename(dir+".cursor", path); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if got := b.accepted(); !slices.Equal(got, append([]int{10}, numbers(5, 10)...)) {
+			t.Errorf("sent %v, want what was left and nothing again", got)
+		}
+		q.shutdown()
+	})
+}
+
 // R38.
 func TestMissingSegmentAndGapDoNotBlock(t *testing.T) {
 	dir := t.TempDir()

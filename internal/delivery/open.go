@@ -69,13 +69,13 @@ func (d *disk) load() error {
 	}
 	var at cursor
 	var known bool
-	if d.openCursor(os.O_RDONLY) == nil {
+	if err = d.openCursor(os.O_RDONLY); err == nil {
 		at, known, err = readCursor(d.cursor)
 		d.cursor.Close() // Only read from.
 		d.cursor = nil
-		if err != nil {
-			return fmt.Errorf("read the cursor: %w", err)
-		}
+	}
+	if err != nil && !isGone(err) { // Without one everything would be sent again.
+		return fmt.Errorf("read the cursor: %w", err)
 	}
 	d.generation = at.generation
 	var x index
@@ -116,6 +116,7 @@ type found struct {
 	segs    []*segment
 	trash   []string // delivered or empty
 	skipped []error  // not ours, not readable, or of a newer version
+	unread  []uint64 // of skipped, the segments that are not done with
 	corrupt int64
 	next    uint64           // higher than every sequence number that may have been used
 	started map[uint64]begun // blocks of segs of which a part is settled
@@ -128,7 +129,11 @@ func (f *found) take(name string) {
 	}
 	path := filepath.Join(f.dir, name)
 	base, ok := parseSegmentName(name)
-	if !ok {
+	switch {
+	case !ok && strings.HasPrefix(name, "cursor"):
+		f.skip(path, errCursor)
+		return
+	case !ok:
 		f.skip(path, errForeign)
 		return
 	}
@@ -139,6 +144,9 @@ func (f *found) take(name string) {
 		f.trash = append(f.trash, path)
 	case err != nil:
 		f.skip(path, err)
+		if base >= f.at.base || slices.Contains(f.at.skipped, base) {
+			f.unread = append(f.unread, base)
+		}
 		return
 	case s.left.Blocks == 0:
 		f.trash = append(f.trash, path)
@@ -223,7 +231,7 @@ func openSegment(path string, base uint64, at cursor) (s *segment, damaged int64
 		return nil, c.damaged(), err
 	}
 	s.end, s.last, s.oldest, s.newest = c.end, c.last, c.oldest, c.newest
-	if base >= at.base {
+	if base >= at.base || slices.Contains(at.skipped, base) {
 		s.left = c.amount
 	}
 	return s, c.damaged(), nil
@@ -260,6 +268,6 @@ func (q *Queue) restore(x index, f *found) {
 	}
 	q.restored.add(x.left)
 	q.corrupt += f.corrupt
-	q.skipped = int64(len(f.skipped))
+	q.skipped, q.unreadable = int64(len(f.skipped)), f.unread
 	wake(q.wakeSend)
 }

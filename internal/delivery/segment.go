@@ -43,6 +43,7 @@ var (
 	errNewer   = errors.New("the file was written by a newer version")
 	errOlder   = errors.New("the file was written by an older version, before the first release")
 	errForeign = errors.New("the file is not a queue segment")
+	errCursor  = errors.New("the file is the cursor of another version")
 	errEmpty   = errors.New("the segment has no records")
 )
 

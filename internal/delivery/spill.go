@@ -200,7 +200,7 @@ func (q *Queue) position() (cursor, bool) {
 	defer q.mu.Unlock()
 	moved := q.index.moved
 	q.index.moved = false
-	var c cursor
+	c := cursor{skipped: q.unreadable}
 	for format, at := range q.refused {
 		c.refused = append(c.refused, refusal{format: format, at: at.UnixMilli()})
 	}

@@ -8,7 +8,7 @@ import (
 
 // maxAhead bounds how far the sender looks ahead of the oldest block that is not settled for one
 // whose shard is free. Every block in this range may have to be noted in the cursor, see
-// maxSettled. The bodies of blocks on disk are not read for that, so that this is about half a
+// maxSettled. The bodies of blocks on disk are not read for that, so that this is about a
 // megabyte at most.
 const maxAhead = 2048
 
