@@ -3,6 +3,7 @@ package remotewrite
 import (
 	"context"
 	"log/slog"
+	"sync"
 	"testing"
 
 	"github.com/klauspost/compress/s2"
@@ -13,9 +14,14 @@ import (
 )
 
 // discard counts what it is given.
-type discard struct{ bytes, samples, blocks int }
+type discard struct {
+	mu                     sync.Mutex
+	bytes, samples, blocks int
+}
 
 func (d *discard) Put(_ context.Context, b delivery.Block) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	d.bytes += len(b.Body)
 	d.samples += b.Items
 	d.blocks++

@@ -58,7 +58,9 @@ func TestWriterHoldsLittle(t *testing.T) {
 						t.Fatal(err)
 					}
 					time.Sleep(10 * time.Second / time.Duration(len(targets)))
-					busy = max(busy, heap()-before)
+					if turn%3 == 0 { // It takes a while.
+						busy = max(busy, heap()-before)
+					}
 				}
 				time.Sleep(time.Second + 3*idleBuffers)
 				synctest.Wait()
