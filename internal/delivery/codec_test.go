@@ -427,7 +427,7 @@ func TestRefusedFormatIsRememberedOverRestarts(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		for life, want := range [][]byte{{2, 1}, {1}, {2, 1}} {
-			b := &lineBackend{answer: func(format byte, ids []int) *http.Response {
+			b := &lineBackend{answer: func(format byte, _ []int) *http.Response {
 				if format == 2 {
 					return respond(415, "")
 				}

@@ -38,7 +38,7 @@ func TestEchoedSecretsAreHidden(t *testing.T) {
 func TestEchoedHeaderOfTheEndpointIsHidden(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &backend{}
-		b.set(always(400, "refused: POST X-Api-Key=k3y4you X-Scope-OrgID=team-a"))
+		b.set(always(400, "refused: POST X-Api-Key=k3y4you X-Scope-OrgID=team-a")) //nolint:bodyclose // There is none to close.
 		q := New(testConfig(), "", logger(t), newTestMetrics(), Endpoint{
 			Name: "test", URL: "http://backend.test/push", Client: &http.Client{Transport: b},
 			Header: http.Header{"X-Api-Key": {"k3y4you"}, "X-Scope-Orgid": {"team-a"}},
