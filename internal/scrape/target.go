@@ -209,10 +209,10 @@ func (t *target) phase() time.Duration {
 	h.Write([]byte(t.id))
 	h.Write([]byte(t.url))
 	phase := time.Duration(h.Sum64() % uint64(t.interval))
-	if t.interval >= time.Second {
-		phase = phase.Truncate(grid)
+	if t.interval < time.Second {
+		return phase
 	}
-	return phase
+	return phase.Truncate(min(grid, t.interval/40))
 }
 
 // wait returns the time from now to the next phase of the target.
