@@ -76,6 +76,22 @@ func (t *Table) endTimes() {
 	t.eachEnded(func(id uint32) { t.newest[id] = max(t.newest[id], t.now) })
 }
 
+// rememberTimes makes room for timestamps when the first one is exposed, by the given series.
+// Others have had a sample or a stale marker in this scrape or at the latest in the one
+// before; this one too, unless it is new.
+func (t *Table) rememberTimes(first uint32) {
+	t.newest = make([]int64, len(t.rows))
+	for id := range t.newest {
+		word, bit := id/64, uint64(1)<<(id%64)
+		switch {
+		case t.cur[word]&bit != 0:
+			t.newest[id] = t.now
+		case t.prev[word]&bit != 0 || id != int(first):
+			t.newest[id] = t.before
+		}
+	}
+}
+
 // restore takes back what Take recorded.
 func (t *Table) restore() {
 	if t.undo != nil {
@@ -119,6 +135,10 @@ func (t *Table) reorder() {
 
 // age removes rows that have not been exposed for some scrapes.
 func (t *Table) age() {
+	after := uint32(forgetAfter)
+	if len(t.gone) > len(t.rows)/16+64 {
+		after = forgetSoon
+	}
 	kept := t.gone[:0]
 	for _, g := range t.gone {
 		word, bit := g.row/64, uint64(1)<<(g.row%64)
@@ -128,7 +148,7 @@ func (t *Table) age() {
 		case t.seen[word]&bit != 0: // A scrape that failed had it.
 			t.seen[word] &^= bit
 			g.last = t.iter - 1
-		case t.iter-g.last > forgetAfter:
+		case t.iter-g.last > after:
 			t.detach(g.row)
 			continue
 		}

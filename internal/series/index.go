@@ -109,6 +109,21 @@ func (t *Table) enter(id uint32) {
 // kept.
 const lostOften = 2
 
+// asked is the last answer of Knows.
+type asked struct {
+	hash uint64
+	size int // 0 when there is none.
+	id   uint32
+	line int
+}
+
+// Knows reports whether there is a row of a key. It is meant to be asked before Find.
+func (t *Table) Knows(hash uint64, size int) bool {
+	id, line := t.lookup(hash, size)
+	t.asked = asked{hash, size, id, line}
+	return id != none
+}
+
 // lookup returns the row with the key, and its line in the order, -1 when it has none there.
 func (t *Table) lookup(hash uint64, size int) (id uint32, line int) {
 	near := ahead

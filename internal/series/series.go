@@ -90,14 +90,6 @@ type Table struct {
 	asked    asked
 }
 
-// asked is the last answer of Knows.
-type asked struct {
-	hash uint64
-	size int // 0 when there is none.
-	id   uint32
-	line int
-}
-
 type row struct {
 	final uint32 // Hash of the finished label set.
 	part  uint32
@@ -128,7 +120,10 @@ const (
 
 	// forgetAfter is how many scrapes a row that is not exposed any more is remembered, so
 	// that a flapping series is neither relabelled nor sent with an old timestamp again.
+	// Where more than one row in 16 is kept for that, it is forgetSoon: Prometheus forgets
+	// after two.
 	forgetAfter = 10
+	forgetSoon  = 4
 
 	// ahead is how many rows beyond the predicted one are looked at before the index is:
 	// enough for the lines of a few series that have gone.
@@ -207,13 +202,6 @@ func (t *Table) Expected(key []byte, typ expfmt.Type) (r Row, ok bool) {
 	}
 	t.see(id)
 	return Row(id), true
-}
-
-// Knows reports whether there is a row of a key. It is meant to be asked before Find.
-func (t *Table) Knows(hash uint64, size int) bool {
-	id, line := t.lookup(hash, size)
-	t.asked = asked{hash, size, id, line}
-	return id != none
 }
 
 // Find returns the row of a line whose key did not meet the Hint. hash is the key's. ok is
@@ -399,20 +387,4 @@ func (t *Table) record(id uint32) {
 		}
 	}
 	t.next = append(t.next, id)
-}
-
-// rememberTimes makes room for timestamps when the first one is exposed, by the given series.
-// Others have had a sample or a stale marker in this scrape or at the latest in the one
-// before; this one too, unless it is new.
-func (t *Table) rememberTimes(first uint32) {
-	t.newest = make([]int64, len(t.rows))
-	for id := range t.newest {
-		word, bit := id/64, uint64(1)<<(id%64)
-		switch {
-		case t.cur[word]&bit != 0:
-			t.newest[id] = t.now
-		case t.prev[word]&bit != 0 || id != int(first):
-			t.newest[id] = t.before
-		}
-	}
 }

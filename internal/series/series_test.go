@@ -242,3 +242,34 @@ func TestTypeDecidesWhetherARowServes(t *testing.T) {
 		t.Errorf("after a change of TYPE that changes nothing (-want +got):\n%s", diff)
 	}
 }
+
+func TestChurnDoesNotFillTheTable(t *testing.T) {
+	const n, each = 3000, 50
+	s := NewShared()
+	table := s.NewTable("")
+	lines := make([]line, n)
+	replace := func(from int, step int) {
+		for i := from; i < from+each; i++ {
+			v := fmt.Sprintf("%d-%d", i, step)
+			lines[i] = line{
+				key: fmt.Sprintf(`m{k="%s"}`, v),
+				ls:  model.NewLabels(model.Label{Name: "__name__", Value: "m"}, model.Label{Name: "k", Value: v}),
+			}
+		}
+	}
+	for from := 0; from < n; from += each {
+		replace(from, 0)
+	}
+	drive(s, table, 1, lines, commit)
+	least := table.Bytes()
+	for step := range 200 {
+		replace(step*each%n, step+1)
+		drive(s, table, int64(step+2), lines, commit)
+		if rows := len(table.rows); rows > n*112/100 {
+			t.Fatalf("%d rows for %d lines in scrape %d", rows, n, step)
+		}
+		if held := table.Bytes(); held > least*3/2 {
+			t.Fatalf("%d bytes in scrape %d, %d after the first", held, step, least)
+		}
+	}
+}

@@ -13,7 +13,7 @@ const heldLong = 4
 // tidy gives memory back after a successful scrape.
 func (t *Table) tidy(grown bool) {
 	switch {
-	case t.freed > len(t.rows)/4+64:
+	case t.freed > len(t.rows)/6+64:
 		t.renumber()
 		t.rewrite()
 	case t.order != nil && t.held >= heldLong || len(t.free) > len(t.rows)/4+64:
