@@ -61,7 +61,7 @@ func TestManyTargetsAreEachScrapedAtTheirPhase(t *testing.T) {
 			}
 		}
 		for slot, c := range slots {
-			if c > 30*rounds { // 10 each on average.
+			if mean := rounds * n * int(grid) / int(10*time.Second); c > 3*mean {
 				t.Errorf("%d scrapes in %d rounds at phase %s, want them spread", c, rounds, slot)
 			}
 		}
