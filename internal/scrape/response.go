@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"time"
+
+	"github.com/ingot-telemetry/ingot/internal/config"
 )
 
 // response is one answer of a target, read through a window that moves over the body:
@@ -42,6 +44,10 @@ type response struct {
 	eof        bool
 }
 
+// longestEntry bounds one line of an exposition, which is read as a whole: thousands of
+// labels, or the longest values that label_value_length_limit allows by default, 64 of them.
+const longestEntry = 4 << 20
+
 // fill reads until the window is full or the body has ended and returns all unread bytes.
 // A window has at most [windowSize] bytes; it grows beyond that only when fill is called with
 // that many unread bytes left, that is for a longer entry, and for a format that is read as a
@@ -49,6 +55,9 @@ type response struct {
 // window may be empty. The window is valid until the next fill or close.
 func (r *response) fill() (window []byte, final bool, err error) {
 	room := r.compact()
+	if !r.whole && r.end >= longestEntry {
+		return nil, false, fail(reasonLabelLimit, "a line has more than %s, no limit on labels allows that much", config.Size(longestEntry))
+	}
 	for !r.eof && r.end < room {
 		if r.end == len(r.buf) {
 			if err := r.grow(room); err != nil {

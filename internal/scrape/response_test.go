@@ -199,6 +199,21 @@ func TestNoResponseTakesMoreMemoryThanItsWindow(t *testing.T) {
 	f("bomb below the ratio", "{body_size_limit: 512KiB}", http.Header{"Content-Encoding": {"gzip"}}, bytes.NewReader(bomb), "more than 512KiB", windowSize+unzipperSize)
 }
 
+func TestALineMayBeLongButNotEndless(t *testing.T) {
+	for size, want := range map[int]bool{longestEntry - 10: true, longestEntry + windowSize: false} {
+		body := append(bytes.Repeat([]byte("x"), size), '\n')
+		client := &http.Client{Transport: answering(func(*http.Request) (http.Header, io.Reader) { return http.Header{}, bytes.NewReader(body) })}
+		f, ask := asked(t, DefaultConfig(), "{}", "http://a/")
+		_, most, err := lines(f, client, ask)
+		if (err == nil) != want || err != nil && reasonOf(err) != reasonLabelLimit {
+			t.Errorf("a line of %d bytes: %v", size, err)
+		}
+		if most > 2*longestEntry {
+			t.Errorf("a line of %d bytes took buffers of %d", size, most)
+		}
+	}
+}
+
 // TestAResponseOfTheLimitIsTaken differs from Prometheus, which refuses one that has exactly
 // body_size_limit bytes.
 func TestAResponseOfTheLimitIsTaken(t *testing.T) {
