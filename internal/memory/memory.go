@@ -69,8 +69,9 @@ func (c Config) Validate() error {
 
 const (
 	// gcPercent is Go's GOGC where the environment does not say: nearly all memory here is
-	// free of pointers, so a collection is cheap and garbage is what would cost.
-	gcPercent = 50
+	// free of pointers and little garbage is made, so that a collection is cheap and rare, and
+	// the room for garbage is what costs: 9 MB of M1 at 50, without a measurable gain in time.
+	gcPercent = 20
 	// checkPause is the time between two looks, a few microseconds each.
 	checkPause = time.Second
 	// refreshPause is how often the control group is asked, whose limit may be resized, and
