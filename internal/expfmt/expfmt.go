@@ -8,8 +8,8 @@
 // be missing, a line ends with \n only, a zero byte before an entry ends the input).
 //
 // The key of a sample, its name and braces as they stand in the response, identifies a series
-// to a caller that has seen it before. Such a caller says which key it expects next, and a line
-// that has it is not lexed: its key is hashed and its value is read.
+// to a caller that has seen it before. Such a caller says which key it expects next, and which
+// it knows, and a line that has it is not lexed: its key is hashed and its value is read.
 //
 // The package checks no limits and does not judge label names: whether a label set may be
 // stored is decided where it is finished.
