@@ -1,8 +1,10 @@
 package delivery
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
+	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -468,6 +470,36 @@ func TestCursorThatCannotBeReadIsWaitedFor(t *testing.T) {
 		}
 		q.shutdown()
 	})
+}
+
+// R7: a queue that a reboot loses says so.
+func TestDirectoryInMemoryIsWarnedOf(t *testing.T) {
+	for parent, warned := range map[string]bool{"/dev/shm": true, t.TempDir(): false} {
+		dir, err := os.MkdirTemp(parent, "ingot-test")
+		if err != nil {
+			t.Skipf("make a directory: %v", err)
+		}
+		defer os.RemoveAll(dir)
+		probe, err := os.Open(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		known := inMemory(probe)
+		probe.Close()
+		if known != warned {
+			t.Skipf("%s is not what this test takes it for", parent)
+		}
+		synctest.Test(t, func(t *testing.T) {
+			var said bytes.Buffer
+			q := New(testConfig(), filepath.Join(dir, "queue"), slog.New(slog.NewTextHandler(&said, nil)), newTestMetrics(), Endpoint{Name: "test", URL: "http://backend.test/"})
+			r := start(t, q)
+			time.Sleep(time.Second)
+			r.shutdown()
+			if got := strings.Contains(said.String(), "a reboot loses"); got != warned {
+				t.Errorf("a queue in %s: warned is %v, want %v", dir, got, warned)
+			}
+		})
+	}
 }
 
 // R38.

@@ -38,6 +38,9 @@ func (d *disk) open() error {
 		return fmt.Errorf("open the queue directory: %w", err)
 	}
 	d.dir = dir
+	if !d.loaded && inMemory(dir) {
+		d.q.log.Warn("queue directory is in memory, a reboot loses what waits in it", "path", d.q.dir)
+	}
 	if err = d.lock(); err == nil && !d.loaded { // Not again when the directory had vanished.
 		err = d.load()
 	}

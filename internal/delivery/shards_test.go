@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -613,10 +614,10 @@ func TestRequestThatNeverSucceedsHoldsUpItsShardOnly(t *testing.T) {
 			dir := t.TempDir()
 			synctest.Test(t, func(t *testing.T) {
 				b := newStrict(t)
-				tries := 0
+				var tries atomic.Int64
 				b.set(func(ids []int) *http.Response {
 					if ids[0] == 0 {
-						tries++
+						tries.Add(1)
 						return poison()
 					}
 					time.Sleep(50 * time.Millisecond)
@@ -636,8 +637,8 @@ func TestRequestThatNeverSucceedsHoldsUpItsShardOnly(t *testing.T) {
 				if got := len(b.accepted()); got < seconds-5 {
 					t.Errorf("%d items of the other shard arrived, want nearly all %d", got, seconds)
 				}
-				if tries > 20 || tries < 4 {
-					t.Errorf("%d tries in five minutes, want doubling pauses up to one", tries)
+				if n := tries.Load(); n > 20 || n < 4 {
+					t.Errorf("%d tries in five minutes, want doubling pauses up to one", n)
 				}
 				b.set(nil)
 				time.Sleep(2 * time.Minute)

@@ -15,3 +15,11 @@ func syncFile(f *os.File) error {
 		}
 	}
 }
+
+// inMemory tells whether a directory is on a file system that a reboot empties.
+func inMemory(dir *os.File) bool {
+	const tmpfs, ramfs = 0x01021994, 0x858458f6
+	var fs syscall.Statfs_t
+	err := syscall.Fstatfs(int(dir.Fd()), &fs)
+	return err == nil && (uint32(fs.Type) == tmpfs || uint32(fs.Type) == ramfs)
+}
