@@ -28,6 +28,7 @@ func TestTargetsThatComeAndGoAtRandomEndAllTheirSeries(t *testing.T) {
 }
 
 func churn(t *testing.T, rng *rand.Rand) {
+	t.Helper()
 	const names, steps = 150, 60
 	var mu sync.Mutex // guards rng
 	random := func(n int) int {

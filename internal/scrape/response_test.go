@@ -17,7 +17,6 @@ import (
 	"time"
 
 	promconfig "github.com/prometheus/common/config"
-
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/ingot-telemetry/ingot/internal/config"

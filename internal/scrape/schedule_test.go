@@ -85,7 +85,7 @@ func TestTargetsThatWaitHaveNoGoroutine(t *testing.T) {
 		})
 		return idle
 	}
-	if one, many := count(1), count(1000); many > one {
+	if one, many := count(1), count(1000); many > one+3 { // The runtime has some of its own.
 		t.Errorf("%d goroutines with 1000 targets that wait, %d with one, want the same", many, one)
 	}
 }
@@ -217,6 +217,7 @@ func TestTargetThatMovesToAnotherJobEndsOnlyWhatIsGone(t *testing.T) {
 			jobOf(t, "{job_name: old, scrape_interval: 10s}", old, script("both 1\nold 1\n")),
 			jobOf(t, "{job_name: new, scrape_interval: 10s}", next, script("both 1\n")))
 		untilScraped(t, r.ledger)
+		time.Sleep(time.Second) // Both have one phase, which is this very moment.
 		old.setLabels()
 		next.setLabels(at)
 		time.Sleep(60 * time.Second)
