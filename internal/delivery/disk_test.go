@@ -475,7 +475,7 @@ func TestCursorThatCannotBeReadIsWaitedFor(t *testing.T) {
 // R7: a queue that a reboot loses says so.
 func TestDirectoryInMemoryIsWarnedOf(t *testing.T) {
 	for parent, warned := range map[string]bool{"/dev/shm": true, t.TempDir(): false} {
-		dir, err := os.MkdirTemp(parent, "ingot-test")
+		dir, err := os.MkdirTemp(parent, "ingot-test") //nolint:usetesting // It has to be on that file system.
 		if err != nil {
 			t.Skipf("make a directory: %v", err)
 		}
