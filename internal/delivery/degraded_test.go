@@ -287,8 +287,8 @@ func TestMemoryIsBoundedWhileTheDiskFails(t *testing.T) {
 		put(t, q, 0, 100, 1<<20)
 		synctest.Wait()
 		s := balanced(t, q)
-		if s.Memory.Bytes > memoryBehind || s.Memory.Blocks < 60 || s.Dropped[dropMemoryFull].Blocks != 100-s.Memory.Blocks {
-			t.Errorf("Status = %+v, want 64 MiB in memory and the oldest dropped", s)
+		if s.Memory.Bytes > memoryBehind || s.Memory.Blocks < 28 || s.Dropped[dropMemoryFull].Blocks != 100-s.Memory.Blocks {
+			t.Errorf("Status = %+v, want 32 MiB in memory and the oldest dropped", s)
 		}
 		b.set(nil)
 		time.Sleep(2 * time.Minute)

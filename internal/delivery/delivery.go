@@ -158,7 +158,7 @@ const (
 	// memoryOnly and memoryBehind bound the memory of a queue without a directory, and of one
 	// whose disk does not take blocks.
 	memoryOnly   = 8 << 20
-	memoryBehind = 64 << 20
+	memoryBehind = 32 << 20
 )
 
 // New returns a queue that keeps what is behind in dir, which it creates when it runs. With

@@ -87,6 +87,9 @@ func (x *pass) run(ctx context.Context) (st state, ok bool) {
 		}
 		err = panicked
 	}
+	if x.broken { // The next scrape must not begin with what this one has left.
+		x.l.table, x.l.exemplars, x.broken = newTable(x.l), exemplars{}, false
+	}
 	return state{health: HealthDown, duration: time.Since(x.start), err: err}, true
 }
 

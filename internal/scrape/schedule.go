@@ -12,10 +12,10 @@ import (
 
 const (
 	// grid is what the phases of targets are rounded to, so that scrapes that are due about
-	// the same time wake the process once; targets with a short interval have a fortieth of
+	// the same time wake the process once; targets with a short interval have a twentieth of
 	// that. Waking an idle process for a few milliseconds costs a millisecond more, above all
 	// in the runtime's own monitor.
-	grid = 250 * time.Millisecond
+	grid = 500 * time.Millisecond
 	// idleWorkers is how long a worker waits for its next scrape before it ends.
 	idleWorkers = 2 * time.Second
 	// dormant is how long the scheduler sleeps when nothing is due.

@@ -212,7 +212,7 @@ func (t *target) phase() time.Duration {
 	if t.interval < time.Second {
 		return phase
 	}
-	return phase.Truncate(min(grid, t.interval/40))
+	return phase.Truncate(min(grid, t.interval/20))
 }
 
 // wait returns the time from now to the next phase of the target.
