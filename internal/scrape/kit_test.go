@@ -372,11 +372,11 @@ func untilScraped(t testing.TB, l *ledger) time.Time {
 	t.Helper()
 	for range 700 {
 		time.Sleep(100 * time.Millisecond)
+		synctest.Wait() // A scrape may be due at this very moment, and counters follow its commit.
 		l.mu.Lock()
 		n := len(l.batches)
 		l.mu.Unlock()
 		if n > 0 {
-			synctest.Wait() // For what follows a commit, such as its counters.
 			return time.Now()
 		}
 	}
