@@ -15,7 +15,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
-	"os"
 	"runtime/debug"
 	"runtime/metrics"
 	"sync"
@@ -72,6 +71,7 @@ const (
 	// free of pointers and little garbage is made, so that a collection is cheap and rare, and
 	// the room for garbage is what costs: 9 MB of M1 at 50, without a measurable gain in time.
 	gcPercent = 20
+	goPercent = 100 // What Go has by itself.
 	// checkPause is the time between two looks, a few microseconds each.
 	checkPause = time.Second
 	// refreshPause is how often the control group is asked, whose limit may be resized, and
@@ -147,16 +147,14 @@ func (g *Guard) Run(ctx context.Context) error {
 // configure sets up the garbage collector and returns what undoes it.
 func (g *Guard) configure() (undo func()) {
 	limit := debug.SetMemoryLimit(-1)
-	percent := gcPercent
-	if os.Getenv("GOGC") == "" {
-		percent = debug.SetGCPercent(gcPercent)
+	percent := debug.SetGCPercent(gcPercent)
+	if percent != goPercent {
+		debug.SetGCPercent(percent) // GOGC in the environment says so.
 	}
 	g.setLimit()
 	return func() {
 		debug.SetMemoryLimit(limit)
-		if os.Getenv("GOGC") == "" {
-			debug.SetGCPercent(percent)
-		}
+		debug.SetGCPercent(percent)
 	}
 }
 
