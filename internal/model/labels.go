@@ -94,13 +94,16 @@ func (l Labels) Without(other Labels) Labels {
 	return Labels(kept)
 }
 
-// AppendWith appends the union of l and extra; where both have a name, the one of l wins,
-// as an existing label wins over an external label in Prometheus. It allocates nothing
-// beyond dst.
-func (l Labels) AppendWith(dst []byte, extra Labels) []byte {
+// AppendWith is [AppendUnion] for a set that is a string.
+func (l Labels) AppendWith(dst []byte, extra Labels) []byte { return AppendUnion(dst, l, extra) }
+
+// AppendUnion appends the union of l, in the form of [Labels], and extra; where both have a
+// name, the one of l wins, as an existing label wins over an external label in Prometheus. It
+// allocates nothing beyond dst.
+func AppendUnion[L ~string | ~[]byte](dst []byte, l L, extra Labels) []byte {
 	for extra != "" {
 		en, _, eraw, erest, _ := extra.Next()
-		at, same := l.seek(en)
+		at, same := seek(l, en)
 		dst = append(dst, l[:at]...)
 		l = l[at:]
 		if !same {
@@ -112,14 +115,14 @@ func (l Labels) AppendWith(dst []byte, extra Labels) []byte {
 }
 
 // seek returns where the first label is whose name is not below name, and whether it is name.
-func (l Labels) seek(name string) (at int, same bool) {
+func seek[L ~string | ~[]byte](l L, name string) (at int, same bool) {
 	for at < len(l) {
-		size, n := uvarint(string(l[at+1:]))
+		size, n := uvarint(l[at+1:])
 		body := at + 1 + n
-		nameSize, m := uvarint(string(l[body+1:]))
-		got := string(l[body+1+m : body+1+m+nameSize])
-		if got >= name {
-			return at, got == name
+		nameSize, m := uvarint(l[body+1:])
+		got := l[body+1+m : body+1+m+nameSize]
+		if string(got) >= name {
+			return at, string(got) == name
 		}
 		at = body + size
 	}
@@ -146,7 +149,7 @@ func (l Labels) String() string {
 func UvarintLen(v uint64) int { return (bits.Len64(v|1) + 6) / 7 }
 
 // uvarint reads a length that AppendLabel wrote, so it is always whole and in range.
-func uvarint(s string) (v, n int) {
+func uvarint[L ~string | ~[]byte](s L) (v, n int) {
 	for shift := 0; ; shift += 7 {
 		b := s[n]
 		n++

@@ -1,10 +1,6 @@
 package remotewrite
 
-import (
-	"encoding/binary"
-
-	"github.com/ingot-telemetry/ingot/internal/model"
-)
+import "encoding/binary"
 
 // labelLen returns how many bytes the first label of a set in wire form takes. The set is not
 // empty and whole, as sources make it.
@@ -26,43 +22,4 @@ func splitLabel(l []byte) (name, value []byte) {
 	size, n = binary.Uvarint(l[1:])
 	l = l[1+n:]
 	return name, l[:size]
-}
-
-// external is one external label.
-type external struct {
-	name string
-	wire string // in the form of model.Labels
-}
-
-func externals(ls model.Labels) []external {
-	var all []external
-	for name, _, raw, rest, ok := ls.Next(); ok; name, _, raw, rest, ok = rest.Next() {
-		all = append(all, external{name, string(raw)})
-	}
-	return all
-}
-
-// appendUnion appends a label set with the external labels whose names it does not have: an
-// existing label wins, as in Prometheus.
-func appendUnion(dst, ls []byte, extra []external) []byte {
-	at, from := 0, 0 // ls[from:at] is still to be copied
-	for i := range extra {
-		found := false
-		for at < len(ls) {
-			n := labelLen(ls[at:])
-			name, _ := splitLabel(ls[at : at+n])
-			if string(name) >= extra[i].name {
-				found = string(name) == extra[i].name
-				break
-			}
-			at += n
-		}
-		if found {
-			continue
-		}
-		dst = append(dst, ls[from:at]...)
-		dst = append(dst, extra[i].wire...)
-		from = at
-	}
-	return append(dst, ls[from:]...)
 }

@@ -20,7 +20,6 @@ type stream struct {
 	metrics  series
 	buf      *buffers
 	seed     maphash.Seed
-	external []external
 	families *collector // nil if the endpoint gets no metadata
 	shards   []*shard
 	opened   chan struct{}      // a request has been opened
@@ -48,7 +47,7 @@ func newStream(e Endpoint, log *slog.Logger, m series, w *Writer) *stream {
 		maxBytes = min(maxBytes, maxZstdBytes)
 	}
 	s := &stream{
-		Endpoint: e, log: log, metrics: m, buf: w.buf, seed: w.seed, external: externals(e.External),
+		Endpoint: e, log: log, metrics: m, buf: w.buf, seed: w.seed,
 		opened:       make(chan struct{}, 1),
 		pieceBytes:   min(pieceBytes, maxBytes/4),
 		pieceSamples: max(1, e.Config.MaxSamplesPerSend/2),

@@ -62,7 +62,7 @@ func (p *part) begin(key uint64) {
 	p.shard = p.stream.shards[key%uint64(len(p.stream.shards))]
 	p.format = p.stream.format()
 	p.tally = tally{}
-	p.changes = len(p.stream.external) > 0 || p.shard.relabel != nil
+	p.changes = p.stream.External != "" || p.shard.relabel != nil
 }
 
 // maxLabels bounds the scratch for label sets that is kept, in bytes.
@@ -135,13 +135,13 @@ func (p *part) takeHistogram(it *item) bool {
 // change applies external labels and relabelling to a sample, unless it is not to be sent.
 func (p *part) change(it *item) bool {
 	s := p.stream
-	if len(s.external) > 0 {
-		p.labels = appendUnion(p.labels[:0], it.labels, s.external)
+	if s.External != "" {
+		p.labels = model.AppendUnion(p.labels[:0], it.labels, s.External)
 		it.labels = p.labels
 	}
 	if p.shard.relabel != nil {
 		from := len(p.labels)
-		if len(s.external) == 0 {
+		if s.External == "" {
 			from = 0
 		}
 		set, keep := p.shard.relabel.apply(p.labels[:from], it.labels)
