@@ -2,10 +2,7 @@ package podlogs
 
 import (
 	"bytes"
-	"slices"
 	"unicode/utf8"
-
-	"github.com/ingot-telemetry/ingot/internal/model"
 )
 
 const (
@@ -172,38 +169,4 @@ func (r *reader) drop(p *part) {
 		r.spare = append(r.spare, p.buf)
 	}
 	*p = part{holds: p.holds[:0]}
-}
-
-// emit adds a line to the turn. valid tells that it is known to be valid UTF-8, cut that it
-// was longer than text.
-func (r *reader) emit(t int64, text []byte, valid, cut bool) {
-	if len(text) > maxLine || cut {
-		text, cut = shorten(text), true
-	}
-	if !valid && !utf8.Valid(text) {
-		r.count.utf8++
-		text = bytes.ToValidUTF8(text, []byte("\uFFFD"))
-		if len(text) > maxLine {
-			text, cut = shorten(text), true
-		}
-	}
-	if cut {
-		r.count.cut++
-		text = append(slices.Clip(text), cutMarker...)
-	}
-	r.entries = append(r.entries, model.Entry{T: t, Line: text})
-}
-
-// shorten cuts text so that the marker fits, not within a character.
-func shorten(text []byte) []byte {
-	text = text[:min(len(text), maxLine-len(cutMarker))]
-	for i := 1; i <= utf8.UTFMax && i <= len(text); i++ {
-		if c := text[len(text)-i]; utf8.RuneStart(c) {
-			if !utf8.FullRune(text[len(text)-i:]) {
-				text = text[:len(text)-i]
-			}
-			break
-		}
-	}
-	return text
 }
