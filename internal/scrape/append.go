@@ -106,16 +106,22 @@ func (x *pass) sample(histogram bool) error {
 	y.kept++
 	at, own := p.Time()
 	if own = own && cfg.HonorTimestamps; !own {
-		at = x.now
+		if at = x.now; table.Again() {
+			y.duplicate++
+			return nil
+		}
+	}
+	if over, err := x.overLimits(histogram); over || err != nil {
+		return err
 	}
 	if own && at > x.latest {
 		y.future++
+		table.Refuse(row)
 		return nil
 	}
 	switch table.Take(row, at, own, !own || cfg.TrackTimestampsStaleness) {
 	case series.TakenOK:
 	case series.TakenUnchanged:
-		x.offered++
 		y.unchanged++
 		return nil
 	case series.TakenOutOfOrder:
@@ -125,19 +131,41 @@ func (x *pass) sample(histogram bool) error {
 		y.duplicate++
 		return nil
 	}
-	x.offered++
-	if x.overFull() {
-		// Read on without keeping anything, so that the report has the whole number.
-		return nil
-	}
 	y.taken++
 	return x.append(row, at, histogram)
 }
 
-// overFull reports whether the sample that was just counted is one too many.
-func (x *pass) overFull() bool {
-	limit := int(x.l.pool.cfg.SampleLimit)
-	return limit > 0 && x.offered > limit
+// overLimits reports whether the present sample is over a limit that fails the scrape. As in
+// Prometheus the rest is read nevertheless, so that the report has the whole numbers.
+func (x *pass) overLimits(histogram bool) (bool, error) {
+	if histogram {
+		if err := x.l.pool.histograms.reduce(x.parser.Histogram()); err != nil {
+			if reasonOf(err) != reasonBucketLimit {
+				return false, err
+			}
+			x.overBuckets = err
+			x.fix(x.l.table.Fresh())
+			return true, nil
+		}
+	}
+	x.offered++
+	if limit := int(x.l.pool.cfg.SampleLimit); limit == 0 || x.offered <= limit {
+		return false, nil
+	}
+	x.fix(x.l.table.Fresh())
+	return true, nil
+}
+
+// fix keeps how many series were added before the first limit was exceeded, by a sample whose
+// series counts already when it is counted. It is what the report has.
+func (x *pass) fix(counted bool) {
+	if x.fixed {
+		return
+	}
+	x.fixed, x.added = true, x.l.table.Added()
+	if counted {
+		x.added--
+	}
 }
 
 // append appends the present sample to the batch.
@@ -148,7 +176,7 @@ func (x *pass) append(row series.Row, at int64, histogram bool) error {
 	sample.Labels.From = uint32(len(b.Bytes))
 	b.Bytes = x.l.table.AppendLabels(b.Bytes, row, key)
 	sample.Labels.To = uint32(len(b.Bytes))
-	sample.Family = x.family(b, row, key)
+	sample.Family = x.family(b, row, &sample)
 	if histogram {
 		if err := x.histogram(&sample); err != nil {
 			return err
@@ -166,13 +194,18 @@ func (x *pass) append(row series.Row, at int64, histogram bool) error {
 
 // family returns the place of the family of the present sample, see [familyReader.place]. The
 // metric that was looked at last belongs where it did.
-func (x *pass) family(b *model.Batch, row series.Row, key []byte) uint32 {
+func (x *pass) family(b *model.Batch, row series.Row, s *model.Sample) uint32 {
 	f := &x.families
+	if x.l.pool.renames {
+		f.sure = false
+		return f.place(b, finishedName(b.At(s.Labels)))
+	}
+	key := x.parser.Key()
 	name, known := x.l.table.Name(row)
 	if f.placed != 0 && f.sure && f.metric == name && known {
 		return f.placed
 	}
-	place := f.place(b, key)
+	place := f.place(b, metricName(key))
 	f.metric, f.sure = name, place != 0 && known && key[0] != '{' // Not with the name inside.
 	return place
 }
@@ -197,6 +230,7 @@ func (x *pass) addRow(row *series.Row) (left bool, err error) {
 	if limit := int(l.pool.cfg.SampleLimit); ls != "" && limit > 0 && x.offered >= limit {
 		x.yield.kept++
 		x.offered++
+		x.fix(false)
 		return true, nil
 	}
 	*row = l.table.Add(p.Key(), p.Hash(), ls, p.Type(), typed, ls != "" && l.isReport(ls))
@@ -228,11 +262,11 @@ func (x *pass) add(labels []byte, v float64) {
 	b := &x.s.batch
 	from := uint32(len(b.Bytes))
 	b.Bytes = append(b.Bytes, labels...)
-	x.added(from, v)
+	x.append1(from, v)
 }
 
-// added appends the sample whose labels are at the end of the batch's bytes.
-func (x *pass) added(from uint32, v float64) {
+// append1 appends the sample whose labels are at the end of the batch's bytes.
+func (x *pass) append1(from uint32, v float64) {
 	b := &x.s.batch
 	b.Samples = append(b.Samples, model.Sample{Labels: model.Span{From: from, To: uint32(len(b.Bytes))}, T: x.now, V: v})
 	if len(b.Samples) >= chunkSamples || len(b.Bytes) >= chunkBytes {
@@ -246,7 +280,7 @@ func (x *pass) histogram(s *model.Sample) (err error) {
 	s.V = 0
 	s.Histogram.From = uint32(len(b.Bytes))
 	h, fh := x.parser.Histogram()
-	b.Bytes, s.Custom, err = x.l.pool.histograms.append(b.Bytes, h, fh)
+	b.Bytes, s.Custom, err = appendNative(b.Bytes, h, fh)
 	s.Histogram.To = uint32(len(b.Bytes))
 	return err
 }

@@ -30,22 +30,24 @@ func finestSchema(factor float64) int32 {
 	return int32(min(max(schema, float64(histogram.ExponentialSchemaMin)), float64(histogram.ExponentialSchemaMax)))
 }
 
-// append appends the wire form of a native histogram, the one of both that is not nil, as
-// [model.Sample] describes it, and says whether its buckets are custom. The histogram is made
-// coarser until it keeps the limits. One that cannot fails the scrape, as in Prometheus, and
-// so does one that Prometheus' storage would refuse.
-func (l histogramLimits) append(dst []byte, h *histogram.Histogram, fh *histogram.FloatHistogram) (_ []byte, custom bool, err error) {
+// reduce makes a native histogram, the one of both that is not nil, coarser until it keeps the
+// limits. One that cannot fails the scrape, as in Prometheus.
+func (l histogramLimits) reduce(h *histogram.Histogram, fh *histogram.FloatHistogram) error {
 	if h != nil {
-		if err := l.apply(h.Schema, func() int { return len(h.PositiveBuckets) + len(h.NegativeBuckets) }, h.ReduceResolution); err != nil {
-			return dst, false, err
-		}
+		return l.apply(h.Schema, func() int { return len(h.PositiveBuckets) + len(h.NegativeBuckets) }, h.ReduceResolution)
+	}
+	return l.apply(fh.Schema, func() int { return len(fh.PositiveBuckets) + len(fh.NegativeBuckets) }, fh.ReduceResolution)
+}
+
+// appendNative appends the wire form of a native histogram, the one of both that is not nil, as
+// [model.Sample] describes it, and says whether its buckets are custom. One that Prometheus'
+// storage would refuse fails the scrape.
+func appendNative(dst []byte, h *histogram.Histogram, fh *histogram.FloatHistogram) (_ []byte, custom bool, err error) {
+	if h != nil {
 		if err := h.Validate(); err != nil {
 			return dst, false, fail(reasonParse, "a native histogram is not valid: %w", err)
 		}
 		return appendHistogram(dst, h), h.UsesCustomBuckets(), nil
-	}
-	if err := l.apply(fh.Schema, func() int { return len(fh.PositiveBuckets) + len(fh.NegativeBuckets) }, fh.ReduceResolution); err != nil {
-		return dst, false, err
 	}
 	if err := fh.Validate(); err != nil {
 		return dst, false, fail(reasonParse, "a native histogram is not valid: %w", err)

@@ -42,14 +42,13 @@ func TestHistogramsHaveTheWireFormOfRemoteWrite(t *testing.T) {
 	nan := exponential(1, 1)
 	nan.Sum, nan.Count = math.NaN(), nan.Count+1
 	all = append(all, both, nan)
-	none := histogramLimits{maxSchema: histogram.ExponentialSchemaMax}
 	for _, h := range all {
 		m := writev2.FromIntHistogram(0, h)
 		want, err := m.Marshal()
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, custom, err := none.append([]byte("x"), h.Copy(), nil)
+		got, custom, err := appendNative([]byte("x"), h.Copy(), nil)
 		if err != nil || !bytes.Equal(got[1:], want) || custom != h.UsesCustomBuckets() {
 			t.Errorf("%s is\n%x, custom %v, %v, want\n%x", h, got[1:], custom, err, want)
 		}
@@ -58,10 +57,19 @@ func TestHistogramsHaveTheWireFormOfRemoteWrite(t *testing.T) {
 		if want, err = m.Marshal(); err != nil {
 			t.Fatal(err)
 		}
-		if got, _, err = none.append(nil, nil, fh); err != nil || !bytes.Equal(got, want) {
+		if got, _, err = appendNative(nil, nil, fh); err != nil || !bytes.Equal(got, want) {
 			t.Errorf("%s as floats is\n%x, %v, want\n%x", h, got, err, want)
 		}
 	}
+}
+
+// limited returns the wire form of a histogram within limits.
+func limited(limits histogramLimits, h *histogram.Histogram, fh *histogram.FloatHistogram) (wire []byte, err error) {
+	if err := limits.reduce(h, fh); err != nil {
+		return nil, err
+	}
+	wire, _, err = appendNative(nil, h, fh)
+	return wire, err
 }
 
 func TestHistogramsAreMadeCoarserToKeepTheLimits(t *testing.T) {
@@ -72,7 +80,7 @@ func TestHistogramsAreMadeCoarserToKeepTheLimits(t *testing.T) {
 			if floats {
 				ints, fh = nil, h.ToFloat(nil)
 			}
-			wire, _, err := limits.append(nil, ints, fh)
+			wire, err := limited(limits, ints, fh)
 			if err != nil {
 				t.Errorf("%s: %v", name, err)
 				continue
@@ -97,10 +105,10 @@ func TestHistogramsAreMadeCoarserToKeepTheLimits(t *testing.T) {
 func TestHistogramsThatCannotKeepTheLimitsFail(t *testing.T) {
 	f := func(name string, limits histogramLimits, h *histogram.Histogram, reason string) {
 		t.Helper()
-		if _, _, err := limits.append(nil, h.Copy(), nil); err == nil || reasonOf(err) != reason {
+		if _, err := limited(limits, h.Copy(), nil); err == nil || reasonOf(err) != reason {
 			t.Errorf("%s: %v, want an error of class %s", name, err, reason)
 		}
-		if _, _, err := limits.append(nil, nil, h.ToFloat(nil)); err == nil || reasonOf(err) != reason {
+		if _, err := limited(limits, nil, h.ToFloat(nil)); err == nil || reasonOf(err) != reason {
 			t.Errorf("%s as floats: %v, want an error of class %s", name, err, reason)
 		}
 	}

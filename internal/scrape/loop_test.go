@@ -247,7 +247,7 @@ func TestOwnTimestampsEndSeriesWhenTracked(t *testing.T) {
 		rep("1", "1", "1", "1", "a 1"),
 		rep("1", "1", "1", "0"),
 		rep("1", "1", "1", "1", "a stale", "b 1"),
-		rep("1", "1", "1", "1", "b stale"), // Older than the marker.
+		rep("1", "1", "1", "0", "b stale"), // Older than the marker.
 		rep("0", "1", "1", "0"),
 		rep("1", "1", "1", "0"), // In the year 2096: too far ahead.
 	}

@@ -1,6 +1,7 @@
 package scrape
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"runtime/debug"
@@ -36,6 +37,10 @@ type pass struct {
 	parsed  bool           // There was something to parse.
 	yield   yield
 	offered int // What sample_limit counts: kept samples without repetitions.
+
+	overBuckets error // The first histogram over native_histogram_bucket_limit.
+	fixed       bool  // A limit is exceeded: added is how many series there were before.
+	added       int
 }
 
 // passes lends out passes.
@@ -224,7 +229,7 @@ func (x *pass) settle(err error) state {
 	x.begin()
 	x.inTable = true
 	if err == nil {
-		err = x.overLimit()
+		err = cmp.Or(x.overLimit(), x.overBuckets)
 	}
 	size, reported := x.response.size(), x.yield
 	switch {
@@ -236,6 +241,9 @@ func (x *pass) settle(err error) state {
 	// As in Prometheus, an empty response ends all series but is no failure.
 	ended := err != nil || !x.parsed
 	added := l.table.Added()
+	if x.fixed {
+		added = x.added
+	}
 	if ended {
 		x.rollback()
 		x.exemplars.restore()

@@ -338,7 +338,7 @@ func TestFamiliesThatChangePlacesKeepTheirStrings(t *testing.T) {
 		var b model.Batch
 		for _, name := range names {
 			r.name, r.help, r.open, r.resolved, r.placed = []byte(name), []byte("help of "+name), true, false, 0
-			if n := r.place(&b, []byte(name+`{x="1"}`)); b.Metadata[n-1].Family != name || b.Metadata[n-1].Help != "help of "+name {
+			if n := r.place(&b, []byte(name)); b.Metadata[n-1].Family != name || b.Metadata[n-1].Help != "help of "+name {
 				t.Fatalf("%s has the metadata %+v", name, b.Metadata[n-1])
 			}
 		}

@@ -7,10 +7,13 @@ import (
 	"log/slog"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
+	prommodel "github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/model/relabel"
 
 	"github.com/ingot-telemetry/ingot/internal/discovery"
 	"github.com/ingot-telemetry/ingot/internal/model"
@@ -35,6 +38,7 @@ type pool struct {
 	relabelReports bool
 	reports        [reportCount]model.Labels // The names of the report series, "" for those not wanted.
 	histograms     histogramLimits
+	renames        bool // Metric relabelling may change the names of metrics.
 	shared         *shared
 	metrics        *jobMetrics
 	log            *slog.Logger
@@ -63,6 +67,7 @@ func newPool(job Job, sh *shared, m *jobMetrics, log *slog.Logger, global Config
 		relabelReports: job.RelabelReports,
 		reports:        reportLabels(&cfg),
 		histograms:     newHistogramLimits(&cfg),
+		renames:        renames(cfg.MetricRelabelConfigs),
 		shared:         sh,
 		metrics:        m,
 		log:            log.With("job", cfg.JobName),
@@ -72,6 +77,20 @@ func newPool(job Job, sh *shared, m *jobMetrics, log *slog.Logger, global Config
 		loops:          make(map[model.Labels]*loop),
 		headers:        make(map[string]http.Header),
 	}
+}
+
+// renames reports whether rules may give a metric another name.
+func renames(rules []*relabel.Config) bool {
+	return slices.ContainsFunc(rules, func(r *relabel.Config) bool {
+		switch r.Action {
+		case relabel.Keep, relabel.Drop, relabel.KeepEqual, relabel.DropEqual, relabel.LabelDrop, relabel.LabelKeep:
+			return false // Without its name a series is refused.
+		case relabel.LabelMap:
+			return true
+		case relabel.Replace, relabel.HashMod, relabel.Lowercase, relabel.Uppercase:
+		}
+		return r.TargetLabel == prommodel.MetricNameLabel || strings.Contains(r.TargetLabel, "$")
+	})
 }
 
 // run runs the sources of the job, and gives its loops to the scheduler, until ctx ends.

@@ -117,7 +117,7 @@ func (x *pass) appendReports(values [reportCount]float64) (n int) {
 		b := &x.s.batch
 		from := uint32(len(b.Bytes))
 		if b.Bytes = x.l.appendReportLabels(b.Bytes, i); uint32(len(b.Bytes)) > from {
-			x.added(from, v)
+			x.append1(from, v)
 			n++
 		}
 	}

@@ -41,6 +41,7 @@ func (t *Table) Add(key []byte, hash uint64, finished model.Labels, typ expfmt.T
 		same = t.finished([]byte(finished))
 	}
 	id := t.newRow(r, hash)
+	t.made = id
 	if len(key) >= longKey {
 		if t.long == nil {
 			t.long = make(map[uint32]int)

@@ -34,8 +34,10 @@ func (t *Table) Commit() {
 	t.endTimes()
 	t.reorder()
 	t.ok = t.iter
+	t.keepRefused()
 	t.age()
 	t.seen, t.here = t.here, t.seen
+	t.forgetRefused()
 	t.prev, t.cur = t.cur, t.prev
 	clear(t.cur)
 	grown := t.work != nil && t.work.adding
@@ -76,9 +78,32 @@ func (t *Table) endTimes() {
 	t.eachEnded(func(id uint32) { t.newest[id] = max(t.newest[id], t.now) })
 }
 
+// keepRefused makes rows of refused lines age like those of other lines, until forgetRefused.
+// When the scrape fails they wait for crowd, unless they are exposed again.
+func (t *Table) keepRefused() {
+	kept := t.refused[:0]
+	for _, id := range t.refused {
+		word, bit := id/64, uint64(1)<<(id%64)
+		if t.hashes[id] != 0 && t.seen[word]&bit == 0 { // It was not taken later, nor has another row its line.
+			t.seen[word] |= bit
+			t.here[word] |= bit
+			kept = append(kept, id)
+		}
+	}
+	t.refused = kept
+}
+
+// forgetRefused makes the next scrape find lines new that this one has refused.
+func (t *Table) forgetRefused() {
+	for _, id := range t.refused {
+		t.seen[id/64] &^= 1 << (id % 64)
+		t.gone = appendTight(t.gone, goneRow{id, t.iter})
+	}
+}
+
 // rememberTimes makes room for timestamps when the first one is exposed, by the given series.
 // Others have had a sample or a stale marker in this scrape or at the latest in the one
-// before; this one too, unless it is new.
+// before; this one too, unless its row has just been made.
 func (t *Table) rememberTimes(first uint32) {
 	t.newest = make([]int64, len(t.rows))
 	for id := range t.newest {
@@ -86,7 +111,7 @@ func (t *Table) rememberTimes(first uint32) {
 		switch {
 		case t.cur[word]&bit != 0:
 			t.newest[id] = t.now
-		case t.prev[word]&bit != 0 || id != int(first):
+		case id != int(first) || first != t.made:
 			t.newest[id] = t.before
 		}
 	}
@@ -168,7 +193,7 @@ func (t *Table) age() {
 // end frees what is not needed any more, whatever became of the scrape.
 func (t *Table) end() {
 	clear(t.here)
-	t.next, t.replaced = nil, none
+	t.next, t.replaced, t.refused = nil, none, nil
 	t.crowd()
 	t.settle()
 	t.texts.close(t.shared)

@@ -64,17 +64,20 @@ func (n *plain) scrape(now int64, lines []line, end ending) (o outcome) {
 			o.Taken = append(o.Taken, TakenRelabelled)
 			continue
 		}
-		if !n.seen[l.key] && !keys[l.key] {
-			o.Added++
-		}
-		keys[l.key] = true
+		again, known := keys[l.key], n.seen[l.key]
 		at, own := l.at, l.at != 0
 		if !own {
 			at = now
 		}
 		last, seen := newest[l.ls]
+		if late := seen && at < last && !(!own && (again || cur[l.ls])); known || !late {
+			if !again && !known {
+				o.Added++
+			}
+			keys[l.key] = true
+		}
 		switch {
-		case !own && (cur[l.ls] || seen && at == last):
+		case !own && (again || cur[l.ls] || seen && at == last):
 			o.Taken = append(o.Taken, TakenDuplicate)
 			continue
 		case seen && at < last:
@@ -137,6 +140,10 @@ func drive(s *Shared, t *Table, now int64, lines []line, end ending) (o outcome)
 		at, own := l.at, l.at != 0
 		if !own {
 			at = now
+		}
+		if !own && t.Again() {
+			o.Taken = append(o.Taken, TakenDuplicate)
+			continue
 		}
 		why := t.Take(row, at, own, !own || l.track)
 		o.Taken = append(o.Taken, why)

@@ -30,7 +30,7 @@ type Taken uint8
 const (
 	TakenOK         Taken = iota
 	TakenRelabelled       // Relabelling dropped the series.
-	TakenDuplicate        // The series has had a sample in this scrape, or is a report series.
+	TakenDuplicate        // The series has had a sample of that time, or is a report series.
 	TakenUnchanged        // Its own timestamp is that of the last sample taken.
 	TakenOutOfOrder       // Its own timestamp is older than that of the last sample taken.
 )
@@ -38,7 +38,8 @@ const (
 // Table remembers the series of one target.
 //
 // A scrape is Begin; for each line Expected or Find, after either of which said no Add, and
-// then Dropped, Take and AppendLabels; Stale; and then exactly one of Commit, Fail and Abort.
+// then Dropped, Again, Take or Refuse, and AppendLabels; Stale; and then exactly one of Commit,
+// Fail and Abort.
 // A Table has one user at a time.
 type Table struct {
 	shared *Shared
@@ -87,6 +88,10 @@ type Table struct {
 	before   int64  // Time of the scrape before that.
 	added    int
 	replaced uint32 // The row that did not serve, which Add may replace.
+	made     uint32 // The row that was made last, in this scrape.
+	fresh    bool   // The last line was not in the last successful scrape, nor in one after it.
+	again    bool   // This scrape has had the last line before.
+	refused  []uint32
 	asked    asked
 }
 
@@ -162,7 +167,7 @@ func (t *Table) Bytes() int {
 }
 
 const (
-	tableBytes    = 672
+	tableBytes    = 704
 	rowBytes      = 12
 	mapEntryBytes = 24
 )
@@ -175,7 +180,8 @@ func (t *Table) Resume() { clear(t.seen) }
 func (t *Table) Begin(now int64) {
 	t.iter++
 	t.before, t.now = t.now, now
-	t.pos, t.differs, t.added, t.replaced, t.asked.size = 0, false, 0, none, 0
+	t.pos, t.differs, t.added, t.replaced, t.made, t.asked.size = 0, false, 0, none, none, 0
+	t.fresh, t.again = false, false
 }
 
 // Hint returns what is expected of the key of the next line, zero when nothing is.
@@ -239,8 +245,17 @@ func (t *Table) Dropped(r Row) Taken {
 	return TakenRelabelled
 }
 
-// Take records a sample of a row that is not dropped, and decides whether it may be sent.
-// at is its time; own says that the exposition gave it; track that it counts for staleness.
+// Again reports whether this scrape has had the present line before. Without a timestamp of
+// its own it is then a duplicate, which Take must not be asked about.
+func (t *Table) Again() bool { return t.again }
+
+// Fresh reports whether Added has just counted the present line.
+func (t *Table) Fresh() bool { return t.fresh && t.added > 0 }
+
+// Take records a sample of the row of the present line, which is not dropped, and decides
+// whether it may be sent. at is its time; own says that the exposition gave it; track that it
+// counts for staleness. A line that is older than what was sent is refused; as in Prometheus,
+// one whose series another line of the scrape has given a sample is not.
 func (t *Table) Take(r Row, at int64, own, track bool) Taken {
 	id := t.series(uint32(r))
 	word, bit := id/64, uint64(1)<<(id%64)
@@ -254,6 +269,7 @@ func (t *Table) Take(r Row, at int64, own, track bool) Taken {
 		newest := t.newest[id]
 		if at <= newest {
 			if at < newest {
+				t.Refuse(r)
 				return TakenOutOfOrder
 			}
 			if !own {
@@ -274,6 +290,19 @@ func (t *Table) Take(r Row, at int64, own, track bool) Taken {
 		t.cur[word] |= bit
 	}
 	return TakenOK
+}
+
+// Refuse says that the present line, which has the row, yields no sample although it could.
+// As in Prometheus it is then not known by the next scrape unless it was before.
+func (t *Table) Refuse(r Row) {
+	if !t.fresh {
+		return
+	}
+	t.fresh = false
+	t.added--
+	t.seen[r/64] &^= 1 << (r % 64)
+	t.here[r/64] &^= 1 << (r % 64)
+	t.refused = append(t.refused, uint32(r))
 }
 
 // AppendLabels appends the finished label set of a row that is not dropped, in the form of
@@ -364,7 +393,8 @@ func (t *Table) audit(id uint32, key []byte) bool {
 // see marks a row as exposed in this scrape.
 func (t *Table) see(id uint32) {
 	word, bit := id/64, uint64(1)<<(id%64)
-	if t.seen[word]&bit == 0 {
+	t.again = t.here[word]&bit != 0
+	if t.fresh = t.seen[word]&bit == 0; t.fresh {
 		t.seen[word] |= bit
 		if t.rows[id].part < droppedFrom {
 			t.added++

@@ -43,6 +43,13 @@ func formats(f func(string, scenario), job func(string) string) {
 	f("no name", scenario{job: job(""), bodies: []string{"a 1\n", "{a=\"b\"} 1\n", "{} 1\n"}, seconds: 40})
 	f("legacy names", scenario{job: job("metric_name_validation_scheme: legacy, metric_name_escaping_scheme: underscores, "), bodies: []string{"a 1\n", "{\"a.b\"} 1\n", "a{\"x.y\"=\"1\"} 1\n"}, seconds: 40})
 	f("renamed", scenario{job: job("metric_relabel_configs: [{source_labels: [__name__], regex: a, target_label: __name__, replacement: b}], "), bodies: []string{"a 1\nb 2\nc 1\n", "b 2\na 1\n", "c 1\n"}, seconds: 40})
+	f("renamed with metadata", scenario{job: job("metric_relabel_configs: [{source_labels: [__name__], regex: 'a(.*)', target_label: __name__, replacement: 'b$1'}, {source_labels: [x], regex: (.+), target_label: __name__, replacement: 'c_$1'}], "), bodies: []string{
+		"# HELP a of a\n# TYPE a counter\na_total 1\n# HELP b of b\n# TYPE b counter\nb_total 2\n# HELP c of c\n# TYPE c histogram\nc{x=\"bucket\"} 1\nc_bucket{le=\"1\"} 1\nc{x=\"other\"} 1\nc_bucket{le=\"2\"} 1\n# HELP d of d\n# TYPE d gauge\nd{x=\"1\"} 1\nd 1\n# HELP c_q of q\n# TYPE c_q summary\nq{x=\"q_sum\"} 1\nc_q_sum 1\n",
+	}, seconds: 20})
+	f("odd families", scenario{job: job(""), bodies: []string{
+		"# TYPE a_total counter\na 1\n# TYPE b_total counter\nb_total 1\n# TYPE h_sum histogram\nh_sum 1\nh_sum_bucket{le=\"1\"} 1\n# TYPE s_count summary\ns_count 1\n# TYPE g gauge\ng_total 1\n# TYPE u untyped\nu 1\nu_x 1\n",
+	}, seconds: 20})
+	f("odd families of OpenMetrics", scenario{job: job(""), typ: openMetrics, bodies: []string{"# TYPE i_info info\ni_info 1\n# TYPE j info\nj_info 1\n# TYPE g_bucket gaugehistogram\ng_bucket 1\ng_bucket_gsum 1\n# EOF\n"}, seconds: 20})
 	f("all labels gone", scenario{job: job("metric_relabel_configs: [{regex: .*, action: labeldrop}], "), bodies: []string{"a 1\n"}, seconds: 20})
 	f("name gone", scenario{job: job("metric_relabel_configs: [{regex: __name__, action: labeldrop}], "), bodies: []string{"a 1\n"}, seconds: 20})
 	f("label name limit", scenario{job: job("label_name_length_limit: 8, "), bodies: []string{"a 1\n", "b{long_name=\"1\"} 1\na 1\n", "a 1\n"}, seconds: 30})
@@ -51,6 +58,18 @@ func formats(f func(string, scenario), job func(string) string) {
 	f("sample limit and dropped lines", scenario{job: job("sample_limit: 1, metric_relabel_configs: [{source_labels: [__name__], regex: a, action: drop}], "), bodies: []string{"a 1\nb 1\n", "a 1\nc 1\n", "b 1\nc 1\na 1\n"}, seconds: 40})
 	f("body limit", scenario{job: "{job_name: j, scrape_interval: 10s, scrape_timeout: 5s, body_size_limit: 20B, sample_limit: 9, extra_scrape_metrics: true, static_configs: []}", bodies: []string{"a 1\n", "abcdefghijklmnopqrstu 1\n", "a 1\n"}, seconds: 40})
 	native(f, job)
+}
+
+// timestamps compares what becomes of timestamps of the exposition's own.
+func timestamps(f func(string, scenario), job func(string) string) {
+	f("timestamps of one series", scenario{job: job(""), bodies: []string{"a 1 946684000000\na 2 946684001000\na 3\n", "a 4 946684001000\na 5 946684000000\n", "a 6\n", "b 1\n"}, seconds: 50})
+	f("own and scraped", scenario{job: job(""), bodies: []string{"a 1\na 2 946684001000\n", "a 2 946684001000\na 3\n", "a 4\n", "b 1\na 5 946684001000\n", "b 1\n"}, seconds: 60})
+	f("far future", scenario{job: job(""), bodies: []string{"a 1 4102444800000\nb 1\n", "a 2 4102444800000\nb 1\n", "a 1\n"}, seconds: 30})
+	f("far future tracked", scenario{job: job("track_timestamps_staleness: true, "), bodies: []string{"a 1 4102444800000\nb 1\n", "b 1\n", "a 1\n"}, seconds: 30})
+	f("far future limited", scenario{job: job("sample_limit: 1, "), bodies: []string{"a 1 4102444800000\nb 1\n", "b 1\n", "a 1 4102444800000\na 1 4102444800000\n"}, seconds: 30})
+	f("own after stale", scenario{job: job(""), bodies: []string{"a 1\n", "500", "a 2 946684001000\n", "a 3\n"}, seconds: 40})
+	f("own long after stale", scenario{job: job(""), bodies: []string{"a 1\n", "b 1\n", "b 1\n", "a 2 946684001000\nb 1\n", "a 3\n"}, seconds: 50})
+	f("own after stale, tracked", scenario{job: job("track_timestamps_staleness: true, "), bodies: []string{"a 1 946684800000\n", "500", "a 2 946684801000\n", "a 3 946684802000\n"}, seconds: 40})
 }
 
 // native compares native histograms.
@@ -68,7 +87,8 @@ func native(f func(string, scenario), job func(string) string) {
 		"# TYPE h histogram\nh_bucket{le=\"1\"} 1\nh_bucket{le=\"+Inf\"} 3\nh_sum 4\nh_count 3\n", "# TYPE h histogram\nh_bucket{le=\"2\"} 1\nh_bucket{le=\"+Inf\"} 3\nh_sum 4\nh_count 3\n", "a 1\n",
 	}, seconds: 40})
 	f("target chooses", scenario{job: job(on + "relabel_configs: [{target_label: __scrape_native_histograms__, replacement: 'false'}, {target_label: __always_scrape_classic_histograms__, replacement: '1'}], "), typ: protobuf, bodies: bodies, seconds: 50, start: true})
-	f("bucket limit", scenario{job: job(on + "native_histogram_bucket_limit: 2, "), typ: protobuf, bodies: bodies[:3], seconds: 30, start: true})
+	f("bucket limit", scenario{job: job(on + "native_histogram_bucket_limit: 2, "), typ: protobuf, bodies: bodies, seconds: 50, start: true})
+	f("bucket limit and sample limit", scenario{job: job(on + "native_histogram_bucket_limit: 2, sample_limit: 9, "), typ: protobuf, bodies: []string{bodies[3], bodies[0]}, seconds: 20, start: true})
 	f("bucket factor", scenario{job: job(on + "native_histogram_min_bucket_factor: 3, "), typ: protobuf, bodies: bodies, seconds: 50, start: true})
 }
 

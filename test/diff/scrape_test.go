@@ -345,6 +345,7 @@ func TestBatchesAreThoseOfPrometheus(t *testing.T) {
 	f("quoted names", scenario{job: job(""), bodies: []string{`{"a.b","c d"="e\\n\"\n"} 1` + "\n"}, seconds: 20})
 	f("repeated lines", scenario{job: job(""), bodies: []string{"a 1\na 2\nb 1\n", "b{} 1\nb 2\n", "a 1\n"}, seconds: 40})
 	f("repeated labels", scenario{job: job(""), bodies: []string{`a 1` + "\n", `a{b="1",b="2"} 1` + "\n", "a 1\n"}, seconds: 40})
+	timestamps(f, job)
 	formats(f, job)
 	for seed := range uint64(12) {
 		f(fmt.Sprintf("random %d", seed), randomScenario(job(""), seed))
