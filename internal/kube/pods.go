@@ -44,7 +44,12 @@ type Pod struct {
 	Labels         map[string]string
 	// Annotations are those of the pod without kubectl's last-applied-configuration.
 	Annotations map[string]string
+	// Owner is the controller of the pod, if it has one.
+	Owner Owner
 }
+
+// Owner is what made a pod and would make it again, such as a ReplicaSet.
+type Owner struct{ Kind, Name string }
 
 // PodStore keeps the pods of one node.
 type PodStore struct {
@@ -249,7 +254,7 @@ func (k podSink) Replace(objs []any, _ string) error {
 func (podSink) Resync() error { return nil }
 
 func samePod(a, b Pod) bool {
-	return a.Namespace == b.Namespace && a.Name == b.Name && a.MirrorUID == b.MirrorUID &&
+	return a.Namespace == b.Namespace && a.Name == b.Name && a.MirrorUID == b.MirrorUID && a.Owner == b.Owner &&
 		maps.Equal(a.Labels, b.Labels) && maps.Equal(a.Annotations, b.Annotations)
 }
 
@@ -266,12 +271,20 @@ func podOf(obj any) (Pod, error) {
 		MirrorUID:   o.Annotations[mirrorAnnotation],
 		Labels:      o.Labels,
 		Annotations: o.Annotations,
+		Owner:       ownerOf(o),
 	}, nil
+}
+
+func ownerOf(o *metav1.PartialObjectMetadata) Owner {
+	if ref := metav1.GetControllerOfNoCopy(o); ref != nil {
+		return Owner{ref.Kind, ref.Name}
+	}
+	return Owner{}
 }
 
 func stripPod(obj runtime.Object) {
 	if o, ok := obj.(*metav1.PartialObjectMetadata); ok {
-		o.ManagedFields, o.OwnerReferences, o.Finalizers = nil, nil, nil
+		o.ManagedFields, o.Finalizers = nil, nil
 		delete(o.Annotations, lastAppliedAnnotation)
 	}
 }

@@ -2,8 +2,10 @@ package podlogs
 
 import (
 	"fmt"
+	"maps"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,12 +21,13 @@ type Config struct {
 }
 
 // PodConfig is the pod_logs block: the container log files that the kubelet keeps. Their
-// streams have the index labels of k8s-monitoring: namespace, container, job (which is
-// namespace/container), service_name, service_namespace and app_kubernetes_io_name. Labels of
-// the pod called level or deployment_environment are kept too. pod and service_instance_id are
-// structured metadata: a query filters by them behind the braces. The annotations
-// k8s.grafana.com/logs.job and resource.opentelemetry.io/service.name, service.namespace and
-// service.instance.id of a pod overwrite what is derived.
+// streams have the labels of the chart k8s-monitoring in the version that profile names. With
+// v3 these are namespace, container, job (which is namespace/container), service_name,
+// service_namespace and app_kubernetes_io_name; pod and service_instance_id are structured
+// metadata, by which a query filters behind the braces. Annotations of a pod that begin with
+// resource.opentelemetry.io/ become labels named after what follows and overwrite what is
+// derived, such as service.name. In v2 and v3 labels_to_keep then leaves out what it does not
+// list. A map or list that is set replaces the default one, {} and [] included.
 type PodConfig struct {
 	// Enabled turns the collection of container logs on. Default false.
 	Enabled bool `yaml:"enabled"`
@@ -37,6 +40,31 @@ type PodConfig struct {
 	// ExcludeNamespaces leaves these namespaces out; each entry is a name or an anchored
 	// regular expression. It wins over Namespaces. Default empty: none.
 	ExcludeNamespaces []string `yaml:"exclude_namespaces"`
+	// Profile is the version of k8s-monitoring whose labels the streams have: v2, v3 or v4. It
+	// also sets the defaults of structured_metadata and labels_to_keep. Default v3.
+	Profile Profile `yaml:"profile"`
+	// Labels are labels of the pod that become labels of the stream: the names that they get,
+	// and the labels. Default app_kubernetes_io_name: app.kubernetes.io/name.
+	Labels map[string]string `yaml:"labels"`
+	// Annotations are annotations of the pod that become labels of the stream, as for labels.
+	// Default job: k8s.grafana.com/logs.job.
+	Annotations map[string]string `yaml:"annotations"`
+	// StructuredMetadata are labels that are moved to structured metadata: the names that they
+	// get there, and the labels. Write {} for a Loki that refuses structured metadata. Default
+	// pod, k8s.pod.name and service.instance.id under their own names, with profile v2 {}.
+	StructuredMetadata map[string]string `yaml:"structured_metadata"`
+	// StaticLabels are labels with fixed values, for all streams. With the profiles v2 and v3
+	// they must be in labels_to_keep too. Default none.
+	StaticLabels map[string]string `yaml:"static_labels,omitempty"`
+	// LabelsToKeep are the only labels that a stream has in the end; dots, dashes and slashes
+	// in their names stand for underscores. [] keeps all, with v2 and v3 every label and
+	// annotation of the pod among them. Default that of k8s-monitoring; with profile v4 [].
+	LabelsToKeep []string `yaml:"labels_to_keep"`
+	// AlignServiceName derives service_name as OpenTelemetry's conventions say, from the labels
+	// app.kubernetes.io/instance and app.kubernetes.io/name, the name of the Deployment,
+	// StatefulSet, DaemonSet or Job, and of the pod. Default false: from the label
+	// app.kubernetes.io/name and the container's name. The annotation comes first in both.
+	AlignServiceName bool `yaml:"align_service_name_with_otel"`
 	// MetadataTimeout is how long the lines of a newly found container wait for the labels
 	// and annotations of its pod. Afterwards they are sent with what the path tells. Files
 	// are opened at once in any case. Default 5s; without Kubernetes nothing is waited for.
@@ -46,13 +74,72 @@ type PodConfig struct {
 	ScanInterval config.Duration `yaml:"scan_interval"`
 }
 
+// Profile is a version of k8s-monitoring.
+type Profile string
+
+// The profiles.
+const (
+	ProfileV2 Profile = "v2"
+	ProfileV3 Profile = "v3"
+	ProfileV4 Profile = "v4"
+)
+
 // DefaultPodConfig returns the defaults of the pod_logs block.
 func DefaultPodConfig() PodConfig {
+	c := plainPodConfig()
+	c.fill()
+	return c
+}
+
+// plainPodConfig returns the defaults that do not depend on the profile.
+func plainPodConfig() PodConfig {
 	return PodConfig{
 		Path:            "/var/log/pods",
+		Profile:         ProfileV3,
 		MetadataTimeout: config.Duration(5 * time.Second),
 		ScanInterval:    config.Duration(time.Second),
 	}
+}
+
+// fill sets what is not set to the defaults of the profile.
+func (c *PodConfig) fill() {
+	if c.Labels == nil {
+		c.Labels = map[string]string{"app_kubernetes_io_name": "app.kubernetes.io/name"}
+	}
+	if c.Annotations == nil {
+		c.Annotations = map[string]string{"job": "k8s.grafana.com/logs.job"}
+	}
+	if c.StructuredMetadata == nil {
+		c.StructuredMetadata = map[string]string{}
+		if c.Profile != ProfileV2 {
+			c.StructuredMetadata = map[string]string{
+				"k8s.pod.name": "k8s.pod.name", "pod": "pod", "service.instance.id": "service.instance.id",
+			}
+		}
+	}
+	if c.LabelsToKeep == nil {
+		c.LabelsToKeep = []string{}
+		if c.Profile != ProfileV4 {
+			c.LabelsToKeep = []string{
+				"app.kubernetes.io/name", "container", "instance", "job", "level", "namespace",
+				"service.name", "service.namespace", "deployment.environment", "deployment.environment.name",
+				"k8s.namespace.name", "k8s.deployment.name", "k8s.statefulset.name", "k8s.daemonset.name",
+				"k8s.cronjob.name", "k8s.job.name", "k8s.node.name",
+			}
+		}
+		if c.Profile == ProfileV2 {
+			c.LabelsToKeep = append(c.LabelsToKeep, "pod", "k8s.pod.name")
+		}
+	}
+}
+
+// UnmarshalYAML decodes onto the defaults, of which some depend on the profile.
+func (c *PodConfig) UnmarshalYAML(unmarshal func(any) error) error {
+	type plain PodConfig
+	*c = plainPodConfig()
+	err := unmarshal((*plain)(c))
+	c.fill()
+	return err
 }
 
 // Validate returns every problem of the block as [config.Problems].
@@ -63,6 +150,24 @@ func (c PodConfig) Validate() error {
 	}
 	checkPatterns(&ps, "namespaces", c.Namespaces)
 	checkPatterns(&ps, "exclude_namespaces", c.ExcludeNamespaces)
+	switch c.Profile {
+	case ProfileV2, ProfileV3, ProfileV4:
+	default:
+		ps.Add("profile", "must be v2, v3 or v4, the version of k8s-monitoring whose labels to set, is %q", string(c.Profile))
+	}
+	checkLabels(&ps, "labels", c.Labels)
+	checkLabels(&ps, "annotations", c.Annotations)
+	checkLabels(&ps, "static_labels", c.StaticLabels)
+	for _, name := range slices.Sorted(maps.Keys(c.StructuredMetadata)) {
+		if name == "" || c.StructuredMetadata[name] == "" {
+			ps.Add(config.Key("structured_metadata", name), "must name a label; leave the line out instead")
+		}
+	}
+	for i, name := range c.LabelsToKeep {
+		if name == "" {
+			ps.Add(config.Index("labels_to_keep", i), "must be the name of a label, is empty")
+		}
+	}
 	if c.MetadataTimeout < 0 {
 		ps.Add("metadata_timeout", "must not be negative, is %s", c.MetadataTimeout)
 	}
@@ -70,6 +175,18 @@ func (c PodConfig) Validate() error {
 		ps.Add("scan_interval", "must be at least %s, is %s", least, c.ScanInterval)
 	}
 	return ps.Err()
+}
+
+// checkLabels checks a map of label names to what they are made of.
+func checkLabels(ps *config.Problems, path string, labels map[string]string) {
+	for _, name := range slices.Sorted(maps.Keys(labels)) {
+		if name != tenantLabel && (!model.LegacyValidation.IsValidLabelName(name) || strings.HasPrefix(name, "__")) {
+			ps.Add(config.Key(path, name), "must be a label name: letters, digits and _, not starting with a digit or __")
+		}
+		if labels[name] == "" {
+			ps.Add(config.Key(path, name), "must not be empty; leave the label out instead")
+		}
+	}
 }
 
 func checkPatterns(ps *config.Problems, path string, list []string) {
@@ -153,14 +270,7 @@ func (c FileConfig) Validate() error {
 	default:
 		ps.Add("format", "must be cri, docker or raw, is %q", string(c.Format))
 	}
-	for name, value := range c.Labels {
-		if !model.LegacyValidation.IsValidLabelName(name) || strings.HasPrefix(name, "__") {
-			ps.Add(config.Key("labels", name), "must be a label name: letters, digits and _, not starting with a digit or __")
-		}
-		if value == "" {
-			ps.Add(config.Key("labels", name), "must not be empty; leave the label out instead")
-		}
-	}
+	checkLabels(&ps, "labels", c.Labels)
 	if len(c.Stages) > 0 {
 		ps.Add("stages", "processing stages are not supported yet; leave the list empty")
 	}

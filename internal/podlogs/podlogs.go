@@ -64,6 +64,7 @@ type Collector struct {
 	maxUnzipped int64
 
 	keep, drop *regexp.Regexp // namespaces
+	rules      *labelRules
 	// inFlight is the number of pushes that have not been acknowledged.
 	inFlight atomic.Int64
 
@@ -84,6 +85,7 @@ func New(cfg Config, log *slog.Logger, m *Metrics, pods Pods, positions *Positio
 	c := &Collector{
 		cfg: cfg, log: log, m: m.of(positions.endpoint), pods: pods, positions: positions, sink: sink,
 		timing: defaultTiming(), maxUnzipped: maxUnzipped,
+		rules:  newLabelRules(&cfg.Pods, false),
 		chains: make(map[string]*chain),
 		byID:   make(map[fileID]*tail),
 	}
@@ -147,23 +149,6 @@ func (c *Collector) add(ch *chain, tails []*tail) {
 	ch.tails = slices.Clone(ch.tails)
 	for _, t := range tails {
 		ch.insert(t)
-	}
-}
-
-// meet notes what the cluster knows of pods whose log directories were found.
-func (c *Collector) meet() {
-	if c.pods == nil {
-		return
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, ch := range c.order {
-		if ch.pod.name == "" || ch.met.Load() != nil {
-			continue
-		}
-		if p, ok := c.pods.Pod(ch.pod.namespace, ch.pod.name, ch.uid); ok {
-			ch.met.Store(&p)
-		}
 	}
 }
 

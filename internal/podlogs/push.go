@@ -44,7 +44,7 @@ func (r *reader) finish(ctx context.Context, t *tail, consumed int) {
 // push hands the lines on, as often as it takes. Only the end of ctx ends it otherwise: the
 // lines then stay unacknowledged and are read again at the next start.
 func (r *reader) push(ctx context.Context, ch *chain, marks []mark) {
-	r.batch.Streams[0] = model.Stream{Labels: ch.index, Metadata: ch.metadata, Entries: r.entries}
+	r.batch.Streams[0] = model.Stream{Labels: ch.labels[0].index, Metadata: ch.labels[0].metadata, Entries: r.entries}
 	r.batch.Ack = func() {
 		acknowledge(marks)
 		r.c.inFlight.Add(-1)

@@ -396,7 +396,7 @@ func (s *scanner) file(i int, d *dir, h *handle, e entry) {
 		cfg := &s.c.cfg.Files[i]
 		s.c.add(&chain{
 			key: t.path, config: i + 1, format: cfg.Format, found: s.now,
-			index: fileLabels(t.path, cfg.Labels), labelled: true,
+			labels: fileLabels(t.path, cfg.Labels), labelled: true,
 		}, []*tail{t})
 	}
 }

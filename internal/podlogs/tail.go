@@ -1,7 +1,6 @@
 package podlogs
 
 import (
-	"maps"
 	"os"
 	"slices"
 	"sync"
@@ -10,7 +9,6 @@ import (
 	"time"
 
 	"github.com/ingot-telemetry/ingot/internal/kube"
-	"github.com/ingot-telemetry/ingot/internal/model"
 )
 
 // chain is the files of one container, or one file of file_logs, in the order in which they
@@ -30,10 +28,10 @@ type chain struct {
 	tails []*tail // guarded by Collector.mu
 	view  []*tail // the reader's copy of tails
 
-	index, metadata model.Labels
-	labelled        bool      // index and metadata may be used
-	bare            bool      // they are of the path alone although there is Kubernetes
-	looked          time.Time // when the pod was last asked for
+	labels   streamLabels
+	labelled bool      // labels may be used
+	bare     bool      // they are of the path alone although there is Kubernetes
+	looked   time.Time // when the pod was last asked for
 }
 
 // tail is one open file. It is known by its inode: a rename needs no special care, and
@@ -133,40 +131,6 @@ func (ch *chain) insert(t *tail) {
 		}
 	}
 	ch.tails = slices.Insert(ch.tails, at, t)
-}
-
-// label brings the labels of a chain up to date and tells whether its lines may go out.
-func (c *Collector) label(ch *chain, now time.Time) bool {
-	if ch.pod.name == "" {
-		return true
-	}
-	pause := metadataRefresh
-	if !ch.labelled {
-		pause = 0
-	}
-	if c.pods != nil && now.Sub(ch.looked) >= pause {
-		ch.looked = now
-		if p, ok := c.pods.Pod(ch.pod.namespace, ch.pod.name, ch.uid); ok {
-			c.render(ch, p)
-		} else if met := ch.met.Load(); met != nil && !ch.labelled {
-			c.render(ch, *met)
-		}
-	}
-	if !ch.labelled && (c.pods == nil || now.Sub(ch.found) >= time.Duration(c.cfg.Pods.MetadataTimeout)) {
-		ch.index, ch.metadata = streamLabels(ch.pod)
-		ch.labelled, ch.bare = true, c.pods != nil
-	}
-	return ch.labelled
-}
-
-func (c *Collector) render(ch *chain, p kube.Pod) {
-	known := ch.pod.labels != nil || ch.pod.annotations != nil
-	if ch.labelled && known && maps.Equal(p.Labels, ch.pod.labels) && maps.Equal(p.Annotations, ch.pod.annotations) {
-		return
-	}
-	ch.pod.labels, ch.pod.annotations = p.Labels, p.Annotations
-	ch.index, ch.metadata = streamLabels(ch.pod)
-	ch.labelled, ch.bare = true, false
 }
 
 // target returns the offset up to which every line of t has been pushed or dropped, given
