@@ -1,7 +1,6 @@
 package kit
 
 import (
-	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -15,48 +14,36 @@ import (
 // LogsPath is where a [LogsReceiver] takes pushes.
 const LogsPath = "/loki/api/v1/push"
 
-// StreamLimits are what Loki refuses a stream or a line for.
-type StreamLimits struct {
-	MaxLabels        int           // index labels a stream, service_name not counted
-	MaxNameLength    int           // bytes of a label name
-	MaxValueLength   int           // bytes of a label value
-	MaxLineSize      int           // bytes of a line
-	MaxMetadataSize  int           // bytes of the structured metadata of one line
-	MaxMetadataCount int           // pairs of the structured metadata of one line
-	MaxAge           time.Duration // how old a line may be
-	MaxAhead         time.Duration // how far a line may lie in the future
-	MaxBehind        time.Duration // how far a line may lie behind the newest of its stream
-}
-
-// DefaultStreamLimits are Loki's defaults.
-func DefaultStreamLimits() StreamLimits {
-	return StreamLimits{
-		MaxLabels: 15, MaxNameLength: 1024, MaxValueLength: 2048,
-		MaxLineSize: 256 << 10, MaxMetadataSize: 64 << 10, MaxMetadataCount: 128,
-		MaxAge: 7 * 24 * time.Hour, MaxAhead: 10 * time.Minute, MaxBehind: time.Hour,
-	}
-}
-
 // LogsConfig says how strict a [LogsReceiver] is; the zero value has Loki's defaults.
 type LogsConfig struct {
 	// RequireTenant refuses requests without X-Scope-OrgID with 401.
 	RequireTenant bool
 	// Limits are the limits of streams and lines; zero means [DefaultStreamLimits].
 	Limits StreamLimits
+	// Take is shown every line that passed all checks, one after the other, and tells whether
+	// the ledger shall keep it. A test with millions of lines keeps a smaller ledger of its
+	// own; repeats are then its own matter too. nil keeps everything.
+	Take func(tenant string, stream labels.Labels, e PushEntry) (keep bool)
 }
 
-// LogsReceiver is an honest Loki: it takes protobuf pushes, refuses with 400 and Loki's words
-// the lines and streams that Loki refuses while it stores the rest of the same request, and
-// drops and counts a line that equals a stored one in stream, time and text. Its ledger is
-// the set of (tenant, stream, time, line, structured metadata).
+// LogsReceiver is an honest Loki, of whose version 3.7 the order of the checks, the words and
+// the blind spots are: it takes protobuf pushes, stores the good lines of a request and
+// refuses the others with 400 and Loki's words. Of what an ingester refuses, the answer has
+// the last stream of the request alone, and nothing when that one was fine.
+//
+// A line that equals one of the same block in stream, time, text and metadata is dropped and
+// counted; blocks end each 256 KiB. Its ledger is the set of (tenant, stream, time, line,
+// structured metadata).
 type LogsReceiver struct {
 	*receiver
 
 	limits StreamLimits
+	take   func(tenant string, stream labels.Labels, e PushEntry) bool
 
 	mu      sync.Mutex // guards the rest
 	streams map[streamKey]*logStream
-	order   []*logStream // as they were created
+	active  map[string]int // streams by tenant
+	order   []*logStream   // as they were created
 	refused []RefusedLine
 }
 
@@ -67,10 +54,13 @@ type Line struct {
 	T        int64 // nanoseconds since the Unix epoch
 	Text     string
 	Metadata labels.Labels
-	// Repeats is how often the same stream, time and text came again.
-	Repeats int
+	// Repeats is how often the same line came again, Kept how many of those Loki would have
+	// stored beside it.
+	Repeats, Kept int
 	// Late means that a newer line of the stream had been stored before.
 	Late bool
+
+	block int // of the stream
 }
 
 // Get returns the value of an index label or, where there is none, of structured metadata.
@@ -93,8 +83,8 @@ type RefusedLine struct {
 type streamKey struct{ tenant, labels string }
 
 type lineKey struct {
-	t    int64
-	text string
+	t              int64
+	text, metadata string
 }
 
 type logStream struct {
@@ -103,6 +93,9 @@ type logStream struct {
 	newest int64
 	lines  []*Line // in the order of arrival
 	known  map[lineKey]*Line
+	// block is the number of the open block, size how many bytes are in it.
+	block, size int
+	last        *Line // that was stored
 }
 
 // NewLogsReceiver returns a receiver that is down; see [Server.Up].
@@ -110,7 +103,7 @@ func NewLogsReceiver(cfg LogsConfig) *LogsReceiver {
 	if cfg.Limits == (StreamLimits{}) {
 		cfg.Limits = DefaultStreamLimits()
 	}
-	r := &LogsReceiver{limits: cfg.Limits, streams: make(map[streamKey]*logStream)}
+	r := &LogsReceiver{limits: cfg.Limits, take: cfg.Take, streams: make(map[streamKey]*logStream), active: make(map[string]int)}
 	r.receiver = newReceiver(LogsPath, cfg.RequireTenant, r.accept)
 	return r
 }
@@ -126,132 +119,154 @@ func StartLogs(tb testing.TB, cfg LogsConfig) *LogsReceiver {
 	return r
 }
 
-// accept stores one request. As Loki does, it answers 400 with one reason a line when some
-// lines were refused, and keeps the others.
+// accept stores one request, as Loki's distributor does.
 func (r *LogsReceiver) accept(tenant string, h http.Header, body []byte) answer {
-	streams, err := DecodePush(h, body)
+	if r.limits.MaxBody > 0 && len(body) > r.limits.MaxBody {
+		return answer{
+			status: http.StatusRequestEntityTooLarge,
+			text:   fmt.Sprintf("request body too large: message size too large than max (%d vs %d)", len(body), r.limits.MaxBody),
+		}
+	}
+	in, err := DecodePush(h, body)
 	if err != nil {
 		return answer{status: http.StatusBadRequest, text: err.Error()}
 	}
+	if len(in) == 0 {
+		return answer{status: http.StatusUnprocessableEntity, text: "error at least one valid stream is required for ingestion"}
+	}
+	all := make([]labels.Labels, len(in))
+	for i := range in {
+		if all[i], err = ParseLabels(in[i].Labels); err != nil {
+			// One such stream costs the whole request.
+			return answer{status: http.StatusBadRequest, text: fmt.Sprintf("couldn't parse labels: %s", err)}
+		}
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	stored := 0
-	var reasons []string
-	refuse := func(stream string, e PushEntry, reason string) {
-		r.refused = append(r.refused, RefusedLine{Tenant: tenant, Stream: stream, T: e.T, Text: e.Line, Reason: reason})
-		reasons = append(reasons, reason)
-	}
-	for _, in := range streams {
-		lset, err := CheckStream(in.Labels, r.limits)
-		if err != nil {
-			refuse(in.Labels, PushEntry{}, err.Error())
+	var invalid []string
+	var pushed ingested
+	for i, s := range in {
+		if len(s.Entries) == 0 {
 			continue
 		}
-		key := streamKey{tenant, lset.String()}
-		for _, e := range in.Entries {
+		if err := CheckStream(s.Labels, all[i], r.limits); err != nil {
+			invalid = append(invalid, r.refuse(tenant, s.Labels, PushEntry{}, err.Error()))
+			continue
+		}
+		key := streamKey{tenant, all[i].String()}
+		var good []checkedEntry
+		for _, e := range s.Entries {
 			metadata, err := CheckEntry(key.labels, e, r.limits)
 			if err != nil {
-				refuse(key.labels, e, err.Error())
+				invalid = append(invalid, r.refuse(tenant, key.labels, e, err.Error()))
 				continue
 			}
-			s := r.streams[key]
-			if s == nil {
-				s = &logStream{tenant: tenant, labels: lset, newest: e.T, known: make(map[lineKey]*Line)}
-				r.streams[key] = s
-				r.order = append(r.order, s)
-			}
-			if oldest := s.newest - r.limits.MaxBehind.Nanoseconds(); e.T < oldest {
-				refuse(key.labels, e, fmt.Sprintf("entry with timestamp %s ignored, reason: 'entry too far behind, entry timestamp is: %[1]s, oldest acceptable timestamp is: %s', stream: %s",
-					timeText(e.T), timeText(oldest), key.labels))
-				continue
-			}
-			stored += s.add(e, metadata)
+			good = append(good, checkedEntry{e, metadata})
+		}
+		if len(good) > 0 {
+			r.ingest(key, all[i], good, &pushed)
 		}
 	}
-	if len(reasons) > 0 {
-		const most = 10 // as with Loki, the answer stays short whatever the request was
-		return answer{status: http.StatusBadRequest, items: stored, text: strings.Join(reasons[:min(len(reasons), most)], "\n")}
+	switch {
+	case pushed.status != 0:
+		return answer{status: pushed.status, items: pushed.stored, text: pushed.text}
+	case len(invalid) > 0:
+		return answer{status: http.StatusBadRequest, items: pushed.stored, text: grouped(invalid)}
 	}
-	return answer{status: http.StatusNoContent, items: stored}
+	return answer{status: http.StatusNoContent, items: pushed.stored}
 }
 
+// refuse notes a line that is not stored and returns the reason.
+func (r *LogsReceiver) refuse(tenant, stream string, e PushEntry, reason string) string {
+	r.refused = append(r.refused, RefusedLine{Tenant: tenant, Stream: stream, T: e.T, Text: e.Line, Reason: reason})
+	return reason
+}
+
+type checkedEntry struct {
+	PushEntry
+	metadata labels.Labels
+}
+
+// ingested is what the ingester made of a request.
+type ingested struct {
+	stored int
+	// status and text are of the last stream, 0 when that one was fine.
+	status int
+	text   string
+}
+
+// ingest stores what of one stream is not too far behind, as Loki's ingester does.
+func (r *LogsReceiver) ingest(key streamKey, lset labels.Labels, entries []checkedEntry, to *ingested) {
+	to.status, to.text = 0, ""
+	s := r.streams[key]
+	if s == nil {
+		if r.limits.MaxStreams > 0 && r.active[key.tenant] >= r.limits.MaxStreams {
+			to.status = http.StatusTooManyRequests
+			to.text = fmt.Sprintf("maximum active stream limit exceeded when trying to create stream %s, reduce the number of active streams (reduce labels or reduce label values), or contact your Loki administrator to see if the limit can be increased, user: '%s'", key.labels, key.tenant)
+			return
+		}
+		s = &logStream{tenant: key.tenant, labels: lset, newest: entries[0].T, known: make(map[lineKey]*Line)}
+		r.streams[key] = s
+		r.active[key.tenant]++
+		r.order = append(r.order, s)
+	}
+	var text strings.Builder
+	ignored := 0
+	for _, e := range entries {
+		if oldest := s.newest - r.limits.MaxBehind.Nanoseconds(); e.T < oldest {
+			reason := fmt.Sprintf("entry too far behind, entry timestamp is: %s, oldest acceptable timestamp is: %s", seconds(e.T), seconds(oldest))
+			r.refuse(key.tenant, key.labels, e.PushEntry, reason)
+			if ignored++; ignored <= maxReturnedErrors {
+				fmt.Fprintf(&text, "entry with timestamp %s ignored, reason: '%s',\n", time.Unix(0, e.T).UTC(), reason)
+			}
+			continue
+		}
+		if r.take != nil && !r.take(key.tenant, lset, e.PushEntry) {
+			s.newest = max(s.newest, e.T)
+			to.stored++
+			continue
+		}
+		to.stored += s.add(e)
+	}
+	if ignored > 0 {
+		to.status = http.StatusBadRequest
+		to.text = text.String() + fmt.Sprintf("user '%s', total ignored: %d out of %d for stream: %s", key.tenant, ignored, len(entries), key.labels)
+	}
+}
+
+// maxReturnedErrors is how many lines an answer names, blockSize what a block holds at most,
+// both Loki's defaults.
+const (
+	maxReturnedErrors = 10
+	blockSize         = 256 << 10
+)
+
 // add stores a line and returns 1, or counts a repeat and returns 0.
-func (s *logStream) add(e PushEntry, metadata labels.Labels) int {
-	key := lineKey{e.T, e.Line}
+func (s *logStream) add(e checkedEntry) int {
+	key := lineKey{t: e.T, text: e.Line}
+	if !e.metadata.IsEmpty() {
+		key.metadata = e.metadata.String()
+	}
 	if l := s.known[key]; l != nil {
 		l.Repeats++
+		if l.block != s.block && l != s.last {
+			l.Kept++
+			l.block = s.block
+			s.grow(e)
+		}
 		return 0
 	}
-	l := &Line{Tenant: s.tenant, Stream: s.labels, T: e.T, Text: e.Line, Metadata: metadata, Late: e.T < s.newest}
-	s.known[key] = l
+	l := &Line{Tenant: s.tenant, Stream: s.labels, T: e.T, Text: e.Line, Metadata: e.metadata, Late: e.T < s.newest, block: s.block}
+	s.known[key], s.last = l, l
 	s.lines = append(s.lines, l)
 	s.newest = max(s.newest, e.T)
+	s.grow(e)
 	return 1
 }
 
-// CheckStream parses the labels of a stream and returns them, or why Loki refuses the stream.
-func CheckStream(text string, limits StreamLimits) (labels.Labels, error) {
-	lset, err := ParseLabels(text)
-	if err != nil {
-		return lset, fmt.Errorf("error parsing labels '%s' with error: %w", text, err)
+// grow puts a line into the open block.
+func (s *logStream) grow(e checkedEntry) {
+	if s.size += len(e.Line) + 8*e.metadata.Len(); s.size >= blockSize {
+		s.block, s.size = s.block+1, 0
 	}
-	if lset.IsEmpty() {
-		return lset, errors.New("error at least one label pair is required per stream")
-	}
-	count := lset.Len()
-	if lset.Has("service_name") {
-		count-- // Loki adds it by itself and so does not hold it against a client
-	}
-	if count > limits.MaxLabels {
-		return lset, fmt.Errorf("entry for stream '%s' has %d label names; limit %d", text, count, limits.MaxLabels)
-	}
-	err = lset.Validate(func(l labels.Label) error {
-		if len(l.Name) > limits.MaxNameLength {
-			return fmt.Errorf("stream '%s' has label name too long: '%.100s'", text, l.Name)
-		}
-		if len(l.Value) > limits.MaxValueLength {
-			return fmt.Errorf("stream '%s' has label value too long: '%.100s'", text, l.Value)
-		}
-		return nil
-	})
-	return lset, err
-}
-
-// CheckEntry returns the structured metadata of a line, or why Loki refuses the line: its
-// age, its size, or its metadata.
-func CheckEntry(stream string, e PushEntry, limits StreamLimits) (labels.Labels, error) {
-	none := labels.EmptyLabels()
-	now := time.Now()
-	if oldest := now.Add(-limits.MaxAge); e.T < oldest.UnixNano() {
-		return none, fmt.Errorf("entry for stream '%s' has timestamp too old: %s, oldest acceptable timestamp is: %s", stream, timeText(e.T), timeText(oldest.UnixNano()))
-	}
-	if e.T > now.Add(limits.MaxAhead).UnixNano() {
-		return none, fmt.Errorf("entry for stream '%s' has timestamp too new: %s", stream, timeText(e.T))
-	}
-	if len(e.Line) > limits.MaxLineSize {
-		return none, fmt.Errorf("Max entry size '%d' bytes exceeded for stream '%s' while adding an entry with length '%d' bytes", limits.MaxLineSize, stream, len(e.Line)) //nolint:staticcheck // Loki's words begin so
-	}
-	size, b := 0, labels.NewScratchBuilder(len(e.Metadata))
-	seen := make(map[string]bool, len(e.Metadata))
-	for _, p := range e.Metadata {
-		if p.Name == "" || seen[p.Name] {
-			return none, fmt.Errorf("stream '%s' has structured metadata with an empty or repeated name %q", stream, p.Name)
-		}
-		seen[p.Name] = true
-		size += len(p.Name) + len(p.Value)
-		b.Add(p.Name, p.Value)
-	}
-	if size > limits.MaxMetadataSize {
-		return none, fmt.Errorf("stream '%s' has structured metadata too large: '%d' bytes, limit: '%d' bytes", stream, size, limits.MaxMetadataSize)
-	}
-	if len(e.Metadata) > limits.MaxMetadataCount {
-		return none, fmt.Errorf("stream '%s' has too many structured metadata labels: '%d', limit: '%d'", stream, len(e.Metadata), limits.MaxMetadataCount)
-	}
-	b.Sort()
-	return b.Labels(), nil
-}
-
-// timeText writes a time as Loki's answers do.
-func timeText(nanos int64) string {
-	return time.Unix(0, nanos).UTC().Format(time.RFC3339Nano)
 }

@@ -66,6 +66,56 @@ func TestLogsReceiverDropsAndCountsExactRepeats(t *testing.T) {
 	if got := r.Repeats("", ""); got != 2 {
 		t.Errorf("Repeats = %d, want 2", got)
 	}
+	// Other metadata makes another line; so does, for Loki, the end of a block in between.
+	pushLogs(t, r, "", pushStream(`{a="1"}`, PushEntry{T: now, Line: "x", Metadata: []Pair{{"pod", "p"}}}))
+	if got := len(r.Lines("", "")); got != 4 {
+		t.Errorf("%d lines, want 4: other metadata make another line", got)
+	}
+	pushLogs(t, r, "", pushStream(`{a="1"}`, PushEntry{T: now + 2, Line: strings.Repeat("y", 256<<10)}, PushEntry{T: now, Line: "x"}, PushEntry{T: now, Line: "x"}))
+	if got := r.Lines("", "")[0]; got.Repeats != 4 || got.Kept != 1 {
+		t.Errorf("%d repeats and %d of them kept, want 4 and 1", got.Repeats, got.Kept)
+	}
+}
+
+// The answer is about the last stream of the request alone, and about what the distributor
+// found only when the ingester had nothing to say: an accounting by the answer has to know.
+func TestLogsReceiverAnswersAsLokiDoes(t *testing.T) {
+	limits := DefaultStreamLimits()
+	limits.MaxStreams, limits.MaxBody = 2, 50_000
+	r := StartLogs(t, LogsConfig{Limits: limits})
+	now := time.Unix(time.Now().Unix(), 0).UTC()
+	at := func(d time.Duration, line string) PushEntry { return PushEntry{T: now.Add(d).UnixNano(), Line: line} }
+	long := at(0, strings.Repeat("x", limits.MaxLineSize+1))
+	var all []PushEntry
+	for range 12 {
+		all = append(all, at(-2*time.Hour, "behind"))
+	}
+	behind := "entry with timestamp " + now.Add(-2*time.Hour).String() + " ignored, reason: 'entry too far behind, entry timestamp is: " +
+		now.Add(-2*time.Hour).Format(time.RFC3339) + ", oldest acceptable timestamp is: " + now.Add(-time.Hour).Format(time.RFC3339) + "',\n"
+	for _, tc := range []struct {
+		name    string
+		streams []PushStream
+		status  int
+		answer  string
+	}{
+		{"a first stream", []PushStream{pushStream(`{a="1"}`, at(0, "x"))}, 204, ""},
+		{"lines too far behind", []PushStream{pushStream(`{a="1"}`, append(all, at(0, "good"))...)}, 400, strings.Repeat(behind, 10) + "user 'anonymous', total ignored: 12 out of 13 for stream: {a=\"1\"}"},
+		{"the last stream is fine", []PushStream{pushStream(`{a="1"}`, all...), pushStream(`{a="2"}`, at(0, "x"))}, 204, ""},
+		{"one stream too many", []PushStream{pushStream(`{a="3"}`, at(0, "x"))}, 429, "maximum active stream limit exceeded"},
+		{"twice the same", []PushStream{pushStream(`{a="1"}`, long, long, at(0, "good"))}, 400, "2 errors like: max entry size"},
+		{"the ingester speaks first", []PushStream{pushStream(`{a="1"}`, long, all[0])}, 400, behind + "user 'anonymous', total ignored: 1 out of 1"},
+		{"no stream", nil, 422, "at least one valid stream"},
+	} {
+		if status, text := pushLogs(t, r, "", tc.streams...); status != tc.status || !strings.HasPrefix(strings.TrimPrefix(text, "error "), tc.answer) {
+			t.Errorf("%s: %d %s, want %d %s", tc.name, status, text, tc.status, tc.answer)
+		}
+	}
+	if status, text := pushLogs(t, r, "", pushStream(`{a="1"}`, at(0, string(noise(100_000))))); status != 413 {
+		t.Errorf("a large body: %d %s, want 413", status, text)
+	}
+	if n := len(r.Refused()); n != 12+12+2+2 {
+		t.Errorf("%d lines noted as refused, want 28", n)
+	}
 }
 
 func TestLogsReceiverRefusesWhatLokiRefuses(t *testing.T) {
@@ -79,26 +129,27 @@ func TestLogsReceiverRefusesWhatLokiRefuses(t *testing.T) {
 		name   string
 		stream PushStream
 		reason string // "" when it is accepted
+		whole  bool   // the whole request is refused
 	}{
-		{"no labels", pushStream(`{}`, good), "at least one label pair is required per stream"},
-		{"empty values only", pushStream(`{a=""}`, good), "at least one label pair is required per stream"},
-		{"syntax", pushStream(`{a=b}`, good), "error parsing labels"},
-		{"no braces", pushStream(`a="b"`, good), "error parsing labels"},
-		{"bad label name", pushStream(`{a-b="x"}`, good), "error parsing labels"},
-		{"label twice", pushStream(`{a="x",a="y"}`, good), "duplicate label name"},
-		{"not an equality", pushStream(`{a=~"x"}`, good), "error parsing labels"},
-		{"value not UTF-8", pushStream(`{a="\xff"}`, good), "invalid UTF-8"},
-		{"16 labels", pushStream(`{`+labels16+`}`, good), "has 16 label names; limit 15"},
-		{"15 labels and service_name", pushStream(`{service_name="s",`+strings.TrimSuffix(labels16, `p="v",`)+`}`, good), ""},
-		{"long label name", pushStream(`{`+strings.Repeat("a", 1025)+`="x"}`, good), "label name too long"},
-		{"long label value", pushStream(`{a="`+strings.Repeat("x", 2049)+`"}`, good), "label value too long"},
-		{"line at the limit", pushStream(`{a="b"}`, PushEntry{T: now.UnixNano(), Line: strings.Repeat("x", 256<<10)}), ""},
-		{"line over the limit", pushStream(`{a="b"}`, PushEntry{T: now.UnixNano(), Line: strings.Repeat("x", 256<<10+1)}), "Max entry size '262144' bytes exceeded"},
-		{"too old", pushStream(`{a="b"}`, PushEntry{T: now.Add(-8 * 24 * time.Hour).UnixNano(), Line: "x"}), "timestamp too old"},
-		{"no time", pushStream(`{a="b"}`, PushEntry{Line: "x"}), "timestamp too old"},
-		{"too new", pushStream(`{a="b"}`, PushEntry{T: now.Add(time.Hour).UnixNano(), Line: "x"}), "timestamp too new"},
-		{"metadata twice", pushStream(`{a="b"}`, PushEntry{T: now.UnixNano(), Line: "x", Metadata: []Pair{{"k", "1"}, {"k", "2"}}}), "repeated name"},
-		{"big metadata", pushStream(`{a="b"}`, PushEntry{T: now.UnixNano(), Line: "x", Metadata: []Pair{{"k", strings.Repeat("x", 65<<10)}}}), "structured metadata too large"},
+		{"no labels", pushStream(`{}`, good), "at least one label pair is required per stream", false},
+		{"empty values only", pushStream(`{a=""}`, good), "at least one label pair is required per stream", false},
+		{"syntax", pushStream(`{a=b}`, good), "couldn't parse labels", true},
+		{"no braces", pushStream(`a="b"`, good), "couldn't parse labels", true},
+		{"bad label name", pushStream(`{a-b="x"}`, good), "couldn't parse labels", true},
+		{"label twice", pushStream(`{a="x",a="y"}`, good), "duplicate label name", true},
+		{"not an equality", pushStream(`{a=~"x"}`, good), "couldn't parse labels", true},
+		{"value not UTF-8", pushStream(`{a="\xff"}`, good), "invalid UTF-8", true},
+		{"16 labels", pushStream(`{`+labels16+`}`, good), "has 16 label names; limit 15", false},
+		{"15 labels and service_name", pushStream(`{service_name="s",`+strings.TrimSuffix(labels16, `p="v",`)+`}`, good), "", false},
+		{"long label name", pushStream(`{`+strings.Repeat("a", 1025)+`="x"}`, good), "label name too long", false},
+		{"long label value", pushStream(`{a="`+strings.Repeat("x", 2049)+`"}`, good), "label value too long", false},
+		{"line at the limit", pushStream(`{a="b"}`, PushEntry{T: now.UnixNano(), Line: strings.Repeat("x", 256<<10)}), "", false},
+		{"line over the limit", pushStream(`{a="b"}`, PushEntry{T: now.UnixNano(), Line: strings.Repeat("x", 256<<10+1)}), "max entry size '262144' bytes exceeded", false},
+		{"too old", pushStream(`{a="b"}`, PushEntry{T: now.Add(-8 * 24 * time.Hour).UnixNano(), Line: "x"}), "timestamp too old", false},
+		{"no time", pushStream(`{a="b"}`, PushEntry{Line: "x"}), "timestamp too old", false},
+		{"too new", pushStream(`{a="b"}`, PushEntry{T: now.Add(time.Hour).UnixNano(), Line: "x"}), "timestamp too new", false},
+		{"metadata twice", pushStream(`{a="b"}`, PushEntry{T: now.UnixNano(), Line: "x", Metadata: []Pair{{"k", "1"}, {"k", "2"}}}), "repeated name", false},
+		{"big metadata", pushStream(`{a="b"}`, PushEntry{T: now.UnixNano(), Line: "x", Metadata: []Pair{{"k", strings.Repeat("x", 65<<10)}}}), "structured metadata too large", false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			r := StartLogs(t, LogsConfig{})
@@ -111,6 +162,12 @@ func TestLogsReceiverRefusesWhatLokiRefuses(t *testing.T) {
 			}
 			if status != 400 || !strings.Contains(text, tc.reason) {
 				t.Errorf("push = %d %s, want 400 with %q", status, text, tc.reason)
+			}
+			if tc.whole {
+				if got := r.Streams("", ""); len(got) > 0 {
+					t.Errorf("stored %v of a request that is refused as a whole", got)
+				}
+				return
 			}
 			if got := r.Streams("", ""); len(got) != 1 || got[0] != `{rest="1"}` {
 				t.Errorf("stored %v, want the rest of the request and only that", got)

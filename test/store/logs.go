@@ -74,7 +74,12 @@ func (l *logStore) push(tenant string, streams []kit.PushStream) (refused []stri
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, in := range streams {
-		lset, err := kit.CheckStream(in.Labels, limits)
+		lset, err := kit.ParseLabels(in.Labels)
+		if err != nil {
+			err = fmt.Errorf("error parsing labels '%s' with error: %w", in.Labels, err)
+		} else {
+			err = kit.CheckStream(in.Labels, lset, limits)
+		}
 		if err != nil {
 			refused = append(refused, err.Error())
 			continue

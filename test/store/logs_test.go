@@ -136,7 +136,7 @@ func TestStoreRefusesLinesAsLokiDoes(t *testing.T) {
 	for what, push := range map[string]func() (int, string){
 		"entry too far behind":      func() (int, string) { return pushLines(t, at, "", `{a="b"}`, now.Add(-2*time.Hour), "x") },
 		"at least one label pair":   func() (int, string) { return pushLines(t, at, "", `{}`, now, "x") },
-		"Max entry size":            func() (int, string) { return pushLines(t, at, "", `{a="b"}`, now, strings.Repeat("x", 300<<10)) },
+		"max entry size":            func() (int, string) { return pushLines(t, at, "", `{a="b"}`, now, strings.Repeat("x", 300<<10)) },
 		"snappy":                    func() (int, string) { return call(t, http.MethodPost, at+kit.LogsPath, "", []byte("garbage")) },
 		"has timestamp too old":     func() (int, string) { return pushLines(t, at, "", `{c="d"}`, now.Add(-200*time.Hour), "x") },
 		"error parsing labels '{a}": func() (int, string) { return pushLines(t, at, "", `{a}`, now, "x") },
