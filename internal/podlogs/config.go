@@ -1,6 +1,7 @@
 package podlogs
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 	"github.com/prometheus/common/model"
 
 	"github.com/ingot-telemetry/ingot/internal/config"
+	"github.com/ingot-telemetry/ingot/internal/stage"
 )
 
 // Config is what one [Collector] reads.
@@ -24,10 +26,10 @@ type Config struct {
 // streams have the labels of the chart k8s-monitoring in the version that profile names. With
 // v3 these are namespace, container, job (which is namespace/container), service_name,
 // service_namespace and app_kubernetes_io_name; pod and service_instance_id are structured
-// metadata, by which a query filters behind the braces. Annotations of a pod that begin with
-// resource.opentelemetry.io/ become labels named after what follows and overwrite what is
-// derived, such as service.name. In v2 and v3 labels_to_keep then leaves out what it does not
-// list. A map or list that is set replaces the default one, {} and [] included.
+// metadata, by which a query filters behind the braces. What a pod has as annotation
+// resource.opentelemetry.io/service.name, or with another name behind the slash, becomes a
+// label and overwrites what is derived. In v2 and v3 labels_to_keep then leaves out what it
+// does not list. A map or list that is set replaces the default one, {} and [] included.
 type PodConfig struct {
 	// Enabled turns the collection of container logs on. Default false.
 	Enabled bool `yaml:"enabled"`
@@ -65,6 +67,14 @@ type PodConfig struct {
 	// StatefulSet, DaemonSet or Job, and of the pod. Default false: from the label
 	// app.kubernetes.io/name and the container's name. The annotation comes first in both.
 	AlignServiceName bool `yaml:"align_service_name_with_otel"`
+	// Multiline joins the lines of each stream that belong together, such as stack traces, before
+	// the stages. The annotation ingot.dev/logs.multiline of a pod, or with a dot and the name
+	// of a container behind it, overrides it: java, go, python, dotnet, none or a regular
+	// expression for the first line of a block. Default: lines stay as they are.
+	Multiline *stage.MultilineConfig `yaml:"multiline,omitempty"`
+	// Stages are what the lines pass on their way, as in promtail's pipeline_stages. They come
+	// after the labels, of which every one can be looked at, and before labels_to_keep.
+	Stages []stage.Config `yaml:"stages"`
 	// MetadataTimeout is how long the lines of a newly found container wait for the labels
 	// and annotations of its pod. Afterwards they are sent with what the path tells. Files
 	// are opened at once in any case. Default 5s; without Kubernetes nothing is waited for.
@@ -168,6 +178,14 @@ func (c PodConfig) Validate() error {
 			ps.Add(config.Index("labels_to_keep", i), "must be the name of a label, is empty")
 		}
 	}
+	if c.Multiline != nil {
+		if _, err := stage.Compile([]stage.Config{{Multiline: c.Multiline}}); err != nil {
+			ps.Merge("", withoutElement(err))
+		}
+	}
+	if _, err := stage.Compile(c.Stages); err != nil {
+		ps.Merge("stages", err)
+	}
 	if c.MetadataTimeout < 0 {
 		ps.Add("metadata_timeout", "must not be negative, is %s", c.MetadataTimeout)
 	}
@@ -175,6 +193,18 @@ func (c PodConfig) Validate() error {
 		ps.Add("scan_interval", "must be at least %s, is %s", least, c.ScanInterval)
 	}
 	return ps.Err()
+}
+
+// withoutElement takes the place in the list from the paths of problems with a single stage.
+func withoutElement(err error) error {
+	var ps config.Problems
+	if !errors.As(err, &ps) {
+		return err
+	}
+	for i := range ps {
+		ps[i].Path = strings.TrimPrefix(ps[i].Path, "[0].")
+	}
+	return ps
 }
 
 // checkLabels checks a map of label names to what they are made of.
@@ -235,8 +265,8 @@ type FileConfig struct {
 	// Labels are the index labels of the streams. The path is added as label filename
 	// unless it is set here.
 	Labels map[string]string `yaml:"labels"`
-	// Stages process the lines. Only the empty list is supported yet.
-	Stages []any `yaml:"stages"`
+	// Stages are what the lines pass on their way, as in promtail's pipeline_stages.
+	Stages []stage.Config `yaml:"stages"`
 }
 
 // DefaultFileConfig returns the defaults of one element of file_logs.
@@ -271,8 +301,8 @@ func (c FileConfig) Validate() error {
 		ps.Add("format", "must be cri, docker or raw, is %q", string(c.Format))
 	}
 	checkLabels(&ps, "labels", c.Labels)
-	if len(c.Stages) > 0 {
-		ps.Add("stages", "processing stages are not supported yet; leave the list empty")
+	if _, err := stage.Compile(c.Stages); err != nil {
+		ps.Merge("stages", err)
 	}
 	return ps.Err()
 }
