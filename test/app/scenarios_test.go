@@ -1,6 +1,7 @@
 package app_test
 
 import (
+	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -14,60 +15,76 @@ import (
 	"testing"
 )
 
-// scenarios is how many scenarios of remote write there are: R1 to R44.
-const scenarios = 44
-
-// untested are the scenarios without a test, and why: none.
-func untested() map[int]string {
-	return map[int]string{}
+// index finds the tests of one series of scenarios by their letter.
+type index struct {
+	inName, inNumber, inText, inCase *regexp.Regexp
+	found                            map[int][]string // names of tests by scenario
 }
 
-var (
-	inName = regexp.MustCompile(`^Test(?:Torture)?((?:R\d\d)+)`)
-	inText = regexp.MustCompile(`\bR(\d{1,2})(?:-R(\d{1,2}))?\b`)
-	inCase = regexp.MustCompile(`^"R(\d{1,2})\b`)
-)
+func newIndex(letter string) *index {
+	return &index{
+		inName:   regexp.MustCompile(`^Test(?:Torture)?(?:[A-Z]\d\d)*` + letter + `\d\d`),
+		inNumber: regexp.MustCompile(letter + `(\d\d)`),
+		inText:   regexp.MustCompile(`\b` + letter + `(\d{1,2})(?:(?: to |-)` + letter + `(\d{1,2}))?\b`),
+		inCase:   regexp.MustCompile(`^"` + letter + `(\d{1,2})\b`),
+		found:    make(map[int][]string),
+	}
+}
 
-// TestEveryRScenarioHasATest reads the tests of the whole repository, those of make torture
-// included: every scenario is in the name of a test, in the name of one of its cases, or in
-// the comment above it.
+// The 44 scenarios of remote write.
 func TestEveryRScenarioHasATest(t *testing.T) {
 	t.Parallel()
-	found := make(map[int][]string)
+	testIndex(t, "R", 44, nil)
+}
+
+// The 44 scenarios of logs.
+func TestEveryLScenarioHasATest(t *testing.T) {
+	t.Parallel()
+	testIndex(t, "L", 44, nil)
+}
+
+// testIndex reads the tests of the whole repository, those of make torture included: every
+// scenario is in the name of a test, in the name of one of its cases, or in the comment above
+// it. exceptions are the scenarios without a test, and why.
+func testIndex(t *testing.T, letter string, scenarios int, exceptions map[int]string) {
+	t.Helper()
+	x := newIndex(letter)
 	for _, root := range []string{"../../internal", "../../test"} {
 		err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+			if err == nil && d.Name() == "bench" {
+				return filepath.SkipDir // Its loads have such names too.
+			}
 			if err != nil || d.IsDir() || !strings.HasSuffix(path, "_test.go") {
 				return err
 			}
-			return readScenarios(path, found)
+			return x.read(path)
 		})
 		check(t, err)
 	}
-	exceptions := untested()
 	for n := 1; n <= scenarios; n++ {
-		tests := slices.Compact(slices.Sorted(slices.Values(found[n])))
+		tests := slices.Compact(slices.Sorted(slices.Values(x.found[n])))
 		reason, excepted := exceptions[n]
 		switch {
 		case len(tests) == 0 && !excepted:
-			t.Errorf("R%d has no test", n)
+			t.Errorf("%s%d has no test", letter, n)
 		case len(tests) > 0 && excepted:
-			t.Errorf("R%d is an exception (%s) but has %v", n, reason, tests)
+			t.Errorf("%s%d is an exception (%s) but has %v", letter, n, reason, tests)
 		default:
-			t.Logf("R%d: %s%s", n, strings.Join(tests, ", "), reason)
+			t.Logf("%s%d: %s%s", letter, n, strings.Join(tests, ", "), reason)
 		}
 	}
-	for _, n := range slices.Sorted(maps.Keys(found)) {
+	for _, n := range slices.Sorted(maps.Keys(x.found)) {
 		if n < 1 || n > scenarios {
-			t.Errorf("there is no scenario R%d, of which %v speak", n, found[n])
+			t.Errorf("there is no scenario %s%d, of which %v speak", letter, n, x.found[n])
 		}
 	}
 }
 
-// readScenarios notes which scenarios the tests of one file are about.
-func readScenarios(path string, found map[int][]string) error {
+// read notes which scenarios the tests of one file are about.
+func (x *index) read(path string) error {
 	file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ParseComments)
 	if err != nil {
-		return err
+		return fmt.Errorf("read the scenarios: %w", err)
 	}
 	for _, decl := range file.Decls {
 		f, ok := decl.(*ast.FuncDecl)
@@ -76,16 +93,14 @@ func readScenarios(path string, found map[int][]string) error {
 		}
 		note := func(number string) {
 			n, _ := strconv.Atoi(number) // the expressions match digits only
-			found[n] = append(found[n], filepath.Base(filepath.Dir(path))+"."+f.Name.Name)
+			x.found[n] = append(x.found[n], filepath.Base(filepath.Dir(path))+"."+f.Name.Name)
 		}
 		isTest := strings.HasPrefix(f.Name.Name, "Test")
-		if m := inName.FindStringSubmatch(f.Name.Name); m != nil {
-			for _, number := range strings.Split(m[1], "R")[1:] {
-				note(number)
-			}
+		for _, m := range x.inNumber.FindAllStringSubmatch(x.inName.FindString(f.Name.Name), -1) {
+			note(m[1])
 		}
 		if isTest {
-			for _, m := range inText.FindAllStringSubmatch(f.Doc.Text(), -1) {
+			for _, m := range x.inText.FindAllStringSubmatch(f.Doc.Text(), -1) {
 				first, _ := strconv.Atoi(m[1])
 				last, _ := strconv.Atoi(m[2])
 				for n := first; n <= max(first, last); n++ {
@@ -96,7 +111,7 @@ func readScenarios(path string, found map[int][]string) error {
 		// Names of cases; they may stand in a function beside the test.
 		ast.Inspect(f, func(n ast.Node) bool {
 			if lit, ok := n.(*ast.BasicLit); ok && lit.Kind == token.STRING {
-				if m := inCase.FindStringSubmatch(lit.Value); m != nil {
+				if m := x.inCase.FindStringSubmatch(lit.Value); m != nil {
 					note(m[1])
 				}
 			}

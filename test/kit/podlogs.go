@@ -92,6 +92,11 @@ func (w *PodLogWriter) Pod(namespace, name string) *LoggedPod {
 	w.pods++
 	uid := fmt.Sprintf("%08x-0000-4000-8000-%012x", w.pods, w.pods)
 	w.mu.Unlock()
+	return w.PodUID(namespace, name, uid)
+}
+
+// PodUID adds a pod with a given UID; that of a static pod is a hash without hyphens.
+func (w *PodLogWriter) PodUID(namespace, name, uid string) *LoggedPod {
 	p := &LoggedPod{w: w, Namespace: namespace, Name: name, UID: uid}
 	w.check(os.MkdirAll(p.Dir(), 0o755))
 	return p
@@ -229,6 +234,22 @@ func (c *LoggedContainer) Restart() {
 	c.current, c.partial = nil, make(map[string]*WrittenLine)
 	c.restart++
 	c.open()
+}
+
+// Prune removes the files of all restarts but the last keep, rotated ones included, as the
+// kubelet does with dead containers of a crash loop.
+func (c *LoggedContainer) Prune(keep int) {
+	c.pod.w.mu.Lock()
+	defer c.pod.w.mu.Unlock()
+	for n := 0; n <= c.restart-keep; n++ {
+		path := filepath.Join(c.dir(), fmt.Sprintf("%d.log", n))
+		files, err := filepath.Glob(path + "*")
+		c.pod.w.check(err)
+		for _, f := range files {
+			c.pod.w.check(os.Remove(f))
+			markRemoved(c.older[strings.TrimSuffix(f, ".gz")])
+		}
+	}
 }
 
 // Written returns a copy of the ledger in the order of writing.

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -95,6 +96,9 @@ type ProcessConfig struct {
 	Args []string
 	// Env is added to the environment, each NAME=value.
 	Env []string
+	// Wrap is a command that ends by executing the rest of its arguments in its place, such as
+	// setpriv, for a process with other rights.
+	Wrap []string
 }
 
 // Process is one run of the real program. Its methods may be called from any goroutine.
@@ -159,7 +163,8 @@ func StartProcess(cfg ProcessConfig) (*Process, error) {
 		return nil, err
 	}
 	args := append([]string{"run", "--config", file, "--data", filepath.Join(cfg.Dir, "data"), "--listen", "127.0.0.1:0"}, cfg.Args...)
-	p := &Process{cfg: cfg, done: make(chan struct{}), cmd: exec.Command(cfg.Binary, args...)} //nolint:noctx // it outlives every context: Stop and Kill end it
+	args = slices.Concat(cfg.Wrap, []string{cfg.Binary}, args)
+	p := &Process{cfg: cfg, done: make(chan struct{}), cmd: exec.Command(args[0], args[1:]...)} //nolint:noctx // it outlives every context: Stop and Kill end it
 	p.logs = &logBuffer{line: p.readLine}
 	p.cmd.Dir = cfg.Dir
 	p.cmd.Env = append(os.Environ(), cfg.Env...)
