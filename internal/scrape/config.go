@@ -28,7 +28,7 @@ type Config struct {
 	// BodySizeLimit is the largest response after decompression. Default 64MiB, 0 is no limit.
 	BodySizeLimit config.Size `yaml:"body_size_limit"`
 	// SampleLimit is how many samples a scrape may yield after metric relabelling; one more
-	// fails the whole scrape. Default 1000000, 0 is no limit.
+	// fails the whole scrape. Default 500000, about what a response of 64MiB has; 0 is no limit.
 	SampleLimit uint `yaml:"sample_limit"`
 	// TargetLimit is how many targets a job may have; one more fails the scrapes of all of
 	// them. Default 0, no limit.
@@ -92,7 +92,7 @@ func DefaultConfig() Config {
 		Interval:              config.Duration(time.Minute),
 		Timeout:               config.Duration(10 * time.Second),
 		BodySizeLimit:         64 * config.MiB,
-		SampleLimit:           1_000_000,
+		SampleLimit:           500_000,
 		LabelLimit:            256,
 		LabelNameLengthLimit:  1024,
 		LabelValueLengthLimit: 64 << 10,

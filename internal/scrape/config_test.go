@@ -73,7 +73,7 @@ scrape_configs:
 	}
 	plain := doc.Jobs[1].WithDefaults(DefaultConfig())
 	if !plain.HonorTimestamps || plain.EnableCompression != nil || *plain.ScrapeNativeHistograms || *plain.ConvertClassicHistogramsToNHCB || !plain.HTTPClientConfig.FollowRedirects || plain.MetricsPath != "/metrics" ||
-		time.Duration(plain.ScrapeInterval) != time.Minute || time.Duration(plain.ScrapeTimeout) != 10*time.Second || plain.LabelLimit != 256 || plain.SampleLimit != 1_000_000 {
+		time.Duration(plain.ScrapeInterval) != time.Minute || time.Duration(plain.ScrapeTimeout) != 10*time.Second || plain.LabelLimit != 256 || plain.SampleLimit != 500_000 {
 		t.Errorf("defaults are not those of Prometheus and the block scrape: %+v", plain)
 	}
 }

@@ -16,6 +16,10 @@ import (
 // says and Prometheus checks.
 const maxExemplarRunes = 128
 
+// maxExemplars is of how many series of a target the last exemplar is remembered. Those of more
+// are not taken, since they would be sent with every scrape.
+const maxExemplars = 50_000
+
 // exemplars remembers the last exemplar of each series that has one, by the hash of its key:
 // expositions repeat an exemplar until there is a newer one, and it is to be sent once.
 type exemplars struct {
@@ -37,6 +41,9 @@ type exemplarUndo struct {
 	was lastExemplar
 }
 
+// maxUndo is how many changes there is room for between expositions.
+const maxUndo = 1 << 12
+
 // foundExemplar is one of the exemplars of the present sample, its labels at from:to of wire.
 type foundExemplar struct {
 	hash     uint64
@@ -56,7 +63,7 @@ type exemplarReader struct {
 	found []foundExemplar
 
 	// What became of the exemplars of this exposition.
-	taken, repeated, outOfOrder, invalid int
+	taken, repeated, outOfOrder, invalid, tooMany int
 }
 
 // begin starts an exposition of a target.
@@ -68,6 +75,9 @@ func (r *exemplarReader) begin(of *exemplars) {
 // end drops what is not needed between expositions.
 func (r *exemplarReader) end() {
 	r.of = nil
+	if cap(r.undo) > maxUndo {
+		r.undo = nil
+	}
 }
 
 // read appends the exemplars of the present sample, which is the last one of the batch. at
@@ -134,6 +144,9 @@ func (r *exemplarReader) add(key uint64, e foundExemplar, b *model.Batch) {
 		return
 	case seen && (e.t < before.t || e.t == before.t && e.v < before.v):
 		r.outOfOrder++
+		return
+	case !seen && len(r.of.last) >= maxExemplars:
+		r.tooMany++
 		return
 	}
 	if !seen {

@@ -54,7 +54,6 @@ func (ps *passes) begin(l *loop, now int64) *pass {
 	}
 	x.l, x.now, x.start = l, now, time.Now()
 	x.latest = x.start.Add(maxAhead).UnixMilli()
-	x.full = l.pool.shared.pressure() >= pressureTight
 	x.families.begin(&l.families)
 	x.exemplars.begin(&l.exemplars)
 	return x
@@ -141,6 +140,7 @@ func (x *pass) parseWindow(ctx context.Context, window []byte, final bool) (done
 		return false, ctx.Err()
 	}
 	x.begin()
+	x.full = x.l.pool.shared.pressure() >= pressureTight
 	x.parsed, x.inTable = true, true
 	done, err = x.parse(window, final)
 	x.inTable = false
@@ -322,6 +322,7 @@ func (x *pass) count(err, pushErr error, stale, reports int) {
 		m.countExemplars(dropDuplicate, e.repeated)
 		m.countExemplars(dropOutOfOrder, e.outOfOrder)
 		m.countExemplars(dropInvalid, e.invalid)
+		m.countExemplars(dropTooMany, e.tooMany)
 	}
 	switch {
 	case pushErr != nil:

@@ -19,8 +19,8 @@ func (t *Table) Add(key []byte, hash uint64, finished model.Labels, typ expfmt.T
 	old := t.replaced
 	t.replaced = none
 	if old != none && !dropped && t.stillYields(old, key, finished) {
-		part := t.partOf(key, finished, packed)
-		t.rows[old].part, t.rows[old].name = t.rows[old].part&aliasBit|typedPart(part, packed), t.nameOf(key, part)
+		part, name := t.partOf(key, finished, packed)
+		t.rows[old].part, t.rows[old].name = t.rows[old].part&aliasBit|typedPart(part, packed), name
 		t.line(old, old)
 		t.see(old)
 		return Row(old)
@@ -32,8 +32,8 @@ func (t *Table) Add(key []byte, hash uint64, finished model.Labels, typ expfmt.T
 			r.part |= droppedReport
 		}
 	} else {
-		part := t.partOf(key, finished, packed)
-		r.part, r.name = typedPart(part, packed), t.nameOf(key, part)
+		part, name := t.partOf(key, finished, packed)
+		r.part, r.name = typedPart(part, packed), name
 		r.final = uint32(maphash.String(t.shared.seed, string(finished)))
 	}
 	same := none
@@ -147,21 +147,23 @@ func (t *Table) detach(id uint32) {
 	t.ended = append(t.ended, id)
 }
 
-// partOf returns the part of a line, a new one if there is none like it.
-func (t *Table) partOf(key []byte, finished model.Labels, packed byte) uint32 {
-	w := t.work
+// partOf returns the part of a line, a new one if there is none like it, and the number of its
+// metric name, noName when the part has the name or needs none.
+func (t *Table) partOf(key []byte, finished model.Labels, packed byte) (part uint32, name uint16) {
 	number, p := t.templateOf(key, finished, packed)
-	text := key[nameEnd(key):]
+	text, name := key, uint16(noName)
 	if p.isWhole() {
 		text = []byte(finished)
+	} else if name = t.nameOf(key); name != noName {
+		text = key[nameEnd(key):]
 	}
+	parts := &t.work.parts
 	hash := t.partHash(text, number)
-	if part, ok := w.parts[hash]; ok {
-		return part
+	if part = parts.find(hash); part == none {
+		part = t.addPart(text, number, p.isWhole())
+		parts.add(hash)
 	}
-	part := t.addPart(text, number, p.isWhole())
-	w.parts[hash] = part
-	return part
+	return part, name
 }
 
 // templateOf returns a template that makes the finished labels of the line, first of all one
@@ -175,8 +177,7 @@ func (t *Table) templateOf(key []byte, finished model.Labels, packed byte) (uint
 		m.labels = p.append(m.labels[:0], key, name, &t.target)
 		return string(m.labels) == string(finished)
 	}
-	_, named := w.names[string(key[:name])]
-	if len(key) < longKey && (named || len(t.names) < noName) {
+	if len(key) < longKey {
 		for i, number := range w.recent {
 			if int(number) >= len(t.templates) {
 				continue
@@ -208,7 +209,7 @@ func (t *Table) numberOf(p template) (number uint16, ok bool) {
 	if number, ok = w.templates[string(p)]; ok {
 		return number, true
 	}
-	if !p.isWhole() && len(t.templates) >= min(64+len(t.parts)/8, 1<<15) {
+	if !p.isWhole() && len(t.templates) >= min(64+len(t.parts)/8, maxTemplates) {
 		return 0, false
 	}
 	number = uint16(len(t.templates))
@@ -218,15 +219,15 @@ func (t *Table) numberOf(p template) (number uint16, ok bool) {
 	return number, true
 }
 
-// nameOf returns the number of a key's metric name.
-func (t *Table) nameOf(key []byte, part uint32) uint16 {
-	if t.template(part).isWhole() {
-		return noName
-	}
+// nameOf returns the number of a key's metric name, noName when there are too many.
+func (t *Table) nameOf(key []byte) uint16 {
 	w := t.work
 	name := key[:nameEnd(key)]
 	if number, ok := w.names[string(name)]; ok {
 		return number
+	}
+	if len(t.names) >= maxNames {
+		return noName
 	}
 	number := uint16(len(t.names))
 	h := unique.Make(string(name))

@@ -52,12 +52,14 @@ func (t *Table) Fail() {
 	t.endTimes()
 	clear(t.prev)
 	t.end()
+	t.tidy(false)
 }
 
 // Abort ends a scrape of which nothing was handed on, as if it had not been.
 func (t *Table) Abort() {
 	t.restore()
 	t.end()
+	t.tidy(false)
 }
 
 // eachEnded calls f with each series of the last scrape that this one does not have.
@@ -123,6 +125,9 @@ func (t *Table) restore() {
 		for _, u := range slices.Backward(*t.undo) {
 			t.newest[u.series] = u.newest
 		}
+	}
+	if t.newest != nil && t.size < len(t.newest) {
+		clear(t.newest[t.size:])
 	}
 	t.forgetUndo()
 	clear(t.cur)
@@ -197,6 +202,7 @@ func (t *Table) end() {
 	t.crowd()
 	t.settle()
 	t.texts.close(t.shared)
+	t.wholes.close(t.shared)
 	t.drop()
 }
 

@@ -9,7 +9,7 @@ type work struct {
 
 	adding    bool
 	finals    index // Rows by the hash of their labels, those without an alias.
-	parts     map[uint64]uint32
+	parts     partIndex
 	templates map[string]uint16
 	names     map[string]uint16
 	recent    [4]uint16
@@ -49,6 +49,39 @@ func (x *index) put(hash, id uint32) {
 
 func (x *index) full() bool { return (x.used+1)*4 > len(x.slots)*3 }
 
+// partIndex finds parts by their hash, those from a number on.
+type partIndex struct {
+	index
+	first  uint32
+	hashes []uint64
+}
+
+func newPartIndex(first int) partIndex { return partIndex{first: uint32(first)} }
+
+// find returns the part with the hash, none when there is none.
+func (x *partIndex) find(hash uint64) uint32 {
+	if len(x.slots) == 0 {
+		return none
+	}
+	mask := uint32(len(x.slots) - 1)
+	for i := uint32(hash) & mask; x.slots[i] != 0; i = (i + 1) & mask {
+		if k := x.slots[i] - 1; x.hashes[k] == hash {
+			return x.first + k
+		}
+	}
+	return none
+}
+
+// add adds the next part.
+func (x *partIndex) add(hash uint64) {
+	x.hashes = append(x.hashes, hash)
+	if k := len(x.hashes) - 1; !x.full() {
+		x.put(uint32(hash), uint32(k))
+		return
+	}
+	x.grow(2*len(x.hashes), func(k uint32) (uint32, bool) { return uint32(x.hashes[k]), true }, len(x.hashes))
+}
+
 // working makes ready to look for rows out of order.
 func (t *Table) working() *work {
 	if t.work == nil {
@@ -66,7 +99,7 @@ func (t *Table) adding() *work {
 	}
 	w.adding = true
 	w.finals.grow(len(t.rows)*5/4+32, t.finalHash, len(t.rows))
-	w.parts = make(map[uint64]uint32)
+	w.parts = newPartIndex(len(t.parts))
 	w.templates = make(map[string]uint16, len(t.templates))
 	for i, h := range t.templates {
 		w.templates[h.Value()] = uint16(i)
@@ -195,12 +228,19 @@ func (t *Table) stored(id uint32, r *reader, m *scratch) []byte {
 	part := row.part & partBits
 	p := t.template(part)
 	if p.isWhole() {
-		return t.wholes.get(part)
+		m.labels = append(m.labels[:0], t.wholes.get(t.shared, part)...)
+		return m.labels
 	}
-	name := t.names[row.name].Value()
-	m.key = append(m.key[:0], name...)
+	m.key = m.key[:0]
+	if row.name != noName {
+		m.key = append(m.key, t.names[row.name].Value()...)
+	}
+	name := len(m.key)
 	m.key = append(m.key, r.text(&t.texts, t.shared, part)...)
-	m.labels = p.append(m.labels[:0], m.key, len(name), &t.target)
+	if row.name == noName {
+		name = nameEnd(m.key)
+	}
+	m.labels = p.append(m.labels[:0], m.key, name, &t.target)
 	return m.labels
 }
 
@@ -225,5 +265,5 @@ func (t *Table) drop() {
 
 func (w *work) bytes() int {
 	n := 4*(cap(w.index.slots)+cap(w.finals.slots)+cap(w.places)) + 256
-	return n + mapEntryBytes*(len(w.parts)+len(w.templates)+len(w.names)) + cap(w.reader.buf)
+	return n + 4*cap(w.parts.slots) + 8*cap(w.parts.hashes) + mapEntryBytes*(len(w.templates)+len(w.names)) + cap(w.reader.buf)
 }

@@ -83,15 +83,16 @@ type Table struct {
 	freed int       // Rows freed since the parts were rewritten.
 	lost  int       // Scrapes in a row that had to search for many lines.
 
+	size     int    // Rows when this scrape began.
 	iter, ok uint32 // Number of this scrape and of the last successful one.
 	now      int64  // Time of this scrape, then of the last.
 	before   int64  // Time of the scrape before that.
 	added    int
-	replaced uint32 // The row that did not serve, which Add may replace.
-	made     uint32 // The row that was made last, in this scrape.
-	fresh    bool   // The last line was not in the last successful scrape, nor in one after it.
-	again    bool   // This scrape has had the last line before.
-	refused  []uint32
+	replaced uint32   // The row that did not serve, which Add may replace.
+	made     uint32   // The row that was made last, in this scrape.
+	fresh    bool     // The last line was not in the last successful scrape, nor in one after it.
+	again    bool     // This scrape has had the last line before.
+	refused  []uint32 // Rows of lines that were refused and fresh.
 	asked    asked
 }
 
@@ -113,7 +114,11 @@ const (
 	none = ^uint32(0)
 
 	longKey = 1<<16 - 1 // In row.klen and as a bound on keys with spans.
-	noName  = 1<<16 - 1 // In row.name, of rows that the template needs no name for.
+	noName  = 1<<16 - 1 // In row.name, of rows whose part has the name, if one is needed.
+
+	// Bounds of what is kept once for many rows, beyond which rows have it themselves.
+	maxNames     = 1 << 13
+	maxTemplates = 1 << 13
 
 	// Values of row.part. From droppedFrom on the lower byte is why the row yields nothing.
 	aliasBit    = 1 << 31
@@ -155,7 +160,7 @@ func (t *Table) Len() int {
 func (t *Table) Bytes() int {
 	n := tableBytes + cap(t.target.wire) + 2*cap(t.target.at) +
 		8*cap(t.hashes) + rowBytes*cap(t.rows) +
-		2*cap(t.parts) + t.texts.bytes() + 8*cap(t.wholes.at) + cap(t.wholes.bytes) +
+		2*cap(t.parts) + t.texts.bytes() + t.wholes.size() +
 		8*(cap(t.templates)+cap(t.names)) +
 		mapEntryBytes*(len(t.long)+len(t.alias)) +
 		4*(cap(t.order)+cap(t.next)+cap(t.free)+cap(t.ended)) + 8*cap(t.gone) +
@@ -167,7 +172,7 @@ func (t *Table) Bytes() int {
 }
 
 const (
-	tableBytes    = 704
+	tableBytes    = 736
 	rowBytes      = 12
 	mapEntryBytes = 24
 )
@@ -181,7 +186,7 @@ func (t *Table) Begin(now int64) {
 	t.iter++
 	t.before, t.now = t.now, now
 	t.pos, t.differs, t.added, t.replaced, t.made, t.asked.size = 0, false, 0, none, none, 0
-	t.fresh, t.again = false, false
+	t.fresh, t.again, t.size = false, false, len(t.rows)
 }
 
 // Hint returns what is expected of the key of the next line, zero when nothing is.
@@ -280,10 +285,12 @@ func (t *Table) Take(r Row, at int64, own, track bool) Taken {
 			}
 			return TakenUnchanged
 		}
-		if t.undo == nil {
-			t.undo = t.shared.undos.Get().(*[]undo)
+		if int(id) < t.size {
+			if t.undo == nil {
+				t.undo = t.shared.undos.Get().(*[]undo)
+			}
+			*t.undo = append(*t.undo, undo{id, newest})
 		}
-		*t.undo = append(*t.undo, undo{id, newest})
 		t.newest[id] = at
 	}
 	if track {
@@ -311,13 +318,22 @@ func (t *Table) Refuse(r Row) {
 func (t *Table) AppendLabels(dst []byte, r Row, key []byte) []byte {
 	row := &t.rows[r]
 	if row.name == noName {
-		return append(dst, t.wholes.get(row.part&partBits)...)
+		return t.appendUnnamed(dst, row.part&partBits, key)
 	}
 	name := len(t.names[row.name].Value())
 	if name > len(key) {
 		return dst // Ruled out by the hash of keys.
 	}
 	return t.template(row.part&partBits).append(dst, key, name, &t.target)
+}
+
+// appendUnnamed is AppendLabels for a row that has no name.
+func (t *Table) appendUnnamed(dst []byte, part uint32, key []byte) []byte {
+	p := t.template(part)
+	if p.isWhole() {
+		return append(dst, t.wholes.get(t.shared, part)...)
+	}
+	return p.append(dst, key, nameEnd(key), &t.target)
 }
 
 // Name returns a number that rows share whose lines have the same metric name before their

@@ -2,6 +2,7 @@ package series
 
 import (
 	"encoding/binary"
+	"slices"
 	"sort"
 )
 
@@ -9,10 +10,14 @@ import (
 // kube-state-metrics 4 % from 16 to 128 KiB) and cost more when one text is wanted.
 const blockSize = 32 << 10
 
+// smallBlock is that for whole label sets, which every scrape reads, in any order.
+const smallBlock = 4 << 10
+
 // texts keeps the label parts of lines, numbered from 0, for the day their series end.
 type texts struct {
 	blocks []block
 	n      uint32
+	small  bool // Blocks are of smallBlock bytes.
 
 	// open is the block that is being written, not compressed.
 	open  []byte
@@ -27,11 +32,20 @@ type block struct {
 	size  uint32 // Before compression.
 }
 
+// blockSize returns how much text is compressed together.
+func (x *texts) blockSize() int {
+	if x.small {
+		return smallBlock
+	}
+	return blockSize
+}
+
 // add keeps a text and returns its number.
 func (x *texts) add(s *Shared, text []byte) uint32 {
+	full := x.blockSize()
 	switch {
 	case x.open != nil:
-	case len(x.blocks) > 0 && x.blocks[len(x.blocks)-1].size < blockSize/2:
+	case len(x.blocks) > 0 && int(x.blocks[len(x.blocks)-1].size) < full/2:
 		last := x.blocks[len(x.blocks)-1]
 		x.open, x.first = last.unpack(s, nil), last.first
 		x.blocks = x.blocks[:len(x.blocks)-1]
@@ -41,9 +55,10 @@ func (x *texts) add(s *Shared, text []byte) uint32 {
 	x.open = binary.AppendUvarint(x.open, uint64(len(text)))
 	x.open = append(x.open, text...)
 	x.n++
-	if len(x.open) >= blockSize {
+	if len(x.open) >= full {
+		room := x.open[:0]
 		x.close(s)
-		x.open, x.first = make([]byte, 0, blockSize+1024), x.n
+		x.open, x.first = room, x.n
 	}
 	return x.n - 1
 }
@@ -142,20 +157,48 @@ func (r *reader) load(x *texts, s *Shared, number uint32) {
 	}
 }
 
+// maxWholes is how many bytes of whole label sets are kept ready to be copied. A target that
+// needs more, whose lines have next to nothing to do with its labels, is slower to scrape.
+const maxWholes = 4 << 20
+
 // wholes keeps finished label sets of parts of which nothing can be copied from the line.
 type wholes struct {
 	at    []wholeAt // By part.
 	bytes []byte
+
+	packed *packedWholes // Those behind the first maxWholes bytes, nil without.
+}
+
+// packedWholes keeps label sets compressed.
+type packedWholes struct {
+	parts []uint32 // By the number of their text.
+	texts texts
+	last  reader
 }
 
 type wholeAt struct{ part, from uint32 }
 
-func (h *wholes) add(part uint32, labels []byte) {
+func (h *wholes) add(s *Shared, part uint32, labels []byte) {
+	if h.packed == nil && len(h.bytes)+len(labels) > maxWholes {
+		h.packed = &packedWholes{texts: texts{small: true}}
+	}
+	if p := h.packed; p != nil {
+		p.texts.add(s, labels)
+		p.parts = append(p.parts, part)
+		return
+	}
 	h.at = append(h.at, wholeAt{part, uint32(len(h.bytes))})
 	h.bytes = append(h.bytes, labels...)
 }
 
-func (h *wholes) get(part uint32) []byte {
+// get returns the labels of a part, valid until the next call.
+func (h *wholes) get(s *Shared, part uint32) []byte {
+	if p := h.packed; p != nil && part >= p.parts[0] {
+		if i, ok := slices.BinarySearch(p.parts, part); ok {
+			return p.last.text(&p.texts, s, uint32(i))
+		}
+		return nil
+	}
 	i := sort.Search(len(h.at), func(i int) bool { return h.at[i].part >= part })
 	if i == len(h.at) || h.at[i].part != part {
 		return nil
@@ -165,6 +208,30 @@ func (h *wholes) get(part uint32) []byte {
 		to = int(h.at[i+1].from)
 	}
 	return h.bytes[h.at[i].from:to]
+}
+
+// size returns how much memory they take, in bytes.
+func (h *wholes) size() int {
+	n := 8*cap(h.at) + cap(h.bytes)
+	if p := h.packed; p != nil {
+		n += 4*cap(p.parts) + p.texts.bytes() + cap(p.last.buf)
+	}
+	return n
+}
+
+// close compresses what is open.
+func (h *wholes) close(s *Shared) {
+	if h.packed != nil {
+		h.packed.texts.close(s)
+	}
+}
+
+// clip cuts off what slices have left over.
+func (h *wholes) clip() {
+	h.at, h.bytes = clipped(h.at), clipped(h.bytes)
+	if p := h.packed; p != nil {
+		p.parts, p.texts.blocks = clipped(p.parts), clipped(p.texts.blocks)
+	}
 }
 
 // appendTight appends without the spare room that append makes, since a table lives long and

@@ -116,7 +116,7 @@ func (t *Table) rewrite() {
 	old := *t
 	t.parts, t.texts, t.wholes, t.templates, t.names = nil, texts{}, wholes{}, nil, nil
 	templates, names := newNumbers(len(old.templates)), newNumbers(len(old.names))
-	parts := make(map[uint64]uint32)
+	parts := newPartIndex(0)
 	var r reader
 	last, part := none, none
 	for _, e := range rows {
@@ -127,13 +127,12 @@ func (t *Table) rewrite() {
 			text := r.text(&old.texts, t.shared, was)
 			isWhole := old.template(was).isWhole()
 			if isWhole {
-				text = old.wholes.get(was)
+				text = old.wholes.get(t.shared, was)
 			}
 			hash := t.partHash(text, number)
-			var known bool
-			if part, known = parts[hash]; !known {
+			if part = parts.find(hash); part == none {
 				part = t.addPart(text, number, isWhole)
-				parts[hash] = part
+				parts.add(hash)
 			}
 		}
 		row.part = row.part&^partBits | part
@@ -142,6 +141,7 @@ func (t *Table) rewrite() {
 		}
 	}
 	t.texts.close(t.shared)
+	t.wholes.close(t.shared)
 	t.clip()
 }
 
@@ -165,7 +165,7 @@ func (t *Table) partHash(text []byte, template uint16) uint64 {
 // addPart adds a part with the text of a line, or with the whole label set.
 func (t *Table) addPart(text []byte, template uint16, whole bool) uint32 {
 	if whole {
-		t.wholes.add(uint32(len(t.parts)), text)
+		t.wholes.add(t.shared, uint32(len(t.parts)), text)
 		text = nil
 	}
 	if t.ok == 0 {
@@ -182,7 +182,7 @@ func (t *Table) clip() {
 	t.parts, t.templates, t.names = clipped(t.parts), clipped(t.templates), clipped(t.names)
 	t.here, t.seen, t.cur, t.prev = clipped(t.here), clipped(t.seen), clipped(t.cur), clipped(t.prev)
 	t.order = clipped(t.order)
-	t.wholes.at, t.wholes.bytes = clipped(t.wholes.at), clipped(t.wholes.bytes)
+	t.wholes.clip()
 	t.texts.blocks = clipped(t.texts.blocks)
 }
 

@@ -56,6 +56,8 @@ func TestBadTargetsDisturbNobody(t *testing.T) {
 		kit.ModeRedirectLoop: {"redirect"},
 		kit.ModeGzipBomb:     {"body_size_limit", "encoding", "timeout"},
 		kit.ModeTruncated:    {"network"},
+		kit.ModeLabels:       {"body_size_limit", "timeout", "labels", "label_limit", "parse"},
+		kit.ModeSeries:       {"body_size_limit", "timeout"},
 	}
 	want := make(map[string][]string) // by instance
 	var jobs []string
@@ -103,7 +105,7 @@ func TestBadTargetsDisturbNobody(t *testing.T) {
 		return nil
 	})
 	for instance := range want {
-		for _, name := range []string{"seq", "endless"} {
+		for _, name := range []string{"seq", "endless", "labels", "series_1"} {
 			if came := mimir.Series("", fmt.Sprintf("%s{instance=%q}", name, instance)); len(came) > 0 {
 				t.Errorf("samples of a failed scrape came through: %v", came[0].Labels)
 			}
@@ -151,11 +153,12 @@ func TestBadTargetRecovers(t *testing.T) {
 	waitScrapes(t, all, mimir, before(time.Now()))
 }
 
-// P29: a bomb of 10 GiB under the limits that Ingot has by default: 64 MiB of memory more at
-// most, and the neighbours are scraped as if nothing were.
+// P29: a bomb of 10 GiB, an endless body, ten million labels and ten million series, each
+// under the limits that Ingot has by default: 64 MiB of memory more at most, and the
+// neighbours are scraped as if nothing were.
 func TestP29HostileTargetsCostLittleMemoryAndNobodyElse(t *testing.T) {
 	t.Parallel()
-	for _, mode := range []kit.Mode{kit.ModeGzipBomb} {
+	for _, mode := range []kit.Mode{kit.ModeGzipBomb, kit.ModeEndless, kit.ModeLabels, kit.ModeSeries} {
 		t.Run(string(mode), func(t *testing.T) {
 			t.Parallel()
 			testHostile(t, mode)
