@@ -14,6 +14,29 @@ import (
 	"github.com/ingot-telemetry/ingot/test/kit"
 )
 
+// L3: several rotations within moments, so that some fall between the look at the directory and
+// the opening of what was seen there. All files are read, oldest first.
+func TestL03BurstOfRotationsKeepsOrder(t *testing.T) {
+	t.Parallel()
+	t.Skip("known defect of the scanner, which is being rewritten")
+	loki, tree, p := collect(t)
+	var all []*kit.LoggedContainer
+	for i := range 8 {
+		all = append(all, tree.Pod("shop", fmt.Sprintf("cart-%d", i)).Container("main"))
+	}
+	for range 3 {
+		for _, c := range all {
+			for range 3 {
+				c.Write(20)
+				c.Rotate(5)
+			}
+			c.Write(20)
+		}
+		wantOnce(t, tree, loki)
+	}
+	waitBalance(t, p)
+}
+
 // L10: what the kubelet has not finished to compress is never read, whatever is in it.
 func TestL10TemporaryFilesAreNeverRead(t *testing.T) {
 	t.Parallel()
