@@ -232,7 +232,8 @@ func TestMetricsInDocumentsExist(t *testing.T) {
 	reference := metricName.FindAllString(read(t, "docs/metrics.md"), -1)
 	for name, text := range documents(t) {
 		for _, metric := range metricName.FindAllString(text, -1) {
-			if !slices.Contains(reference, metric) {
+			prefix := strings.HasSuffix(metric, "_") // Of metrics that users define.
+			if !prefix && !slices.Contains(reference, metric) {
 				t.Errorf("%s names the metric %s, which docs/metrics.md does not have", name, metric)
 			}
 		}

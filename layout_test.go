@@ -32,7 +32,7 @@ var imports = map[string]string{
 	"internal/clustermetrics": "model config discovery scrape",
 	"internal/scrape":         "model config discovery expfmt httpclient series",
 	"internal/series":         "model expfmt",
-	"internal/podlogs":        "model config kube",
+	"internal/podlogs":        "model config kube stage",
 	"internal/discovery":      "model config kube",
 	"internal/remotewrite":    "model config delivery",
 	"internal/loki":           "model config delivery",

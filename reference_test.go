@@ -22,6 +22,7 @@ import (
 
 	"github.com/ingot-telemetry/ingot/internal/app"
 	"github.com/ingot-telemetry/ingot/internal/config"
+	"github.com/ingot-telemetry/ingot/internal/stage"
 )
 
 var update = flag.Bool("update", false, "rewrite the generated references instead of comparing them")
@@ -58,6 +59,7 @@ func TestReferenceOfConfigurationIsCurrent(t *testing.T) {
 	w := &reference{comments: map[string]map[string]string{}, external: map[reflect.Type]string{}}
 	def := app.DefaultConfig()
 	w.section(t, "", reflect.ValueOf(&def).Elem())
+	w.section(t, "stages[]", reflect.ValueOf(&stage.Config{}).Elem()) // Once: stages may hold stages.
 	w.externals()
 	compare(t, "docs/configuration.md", configurationHead+w.out.String())
 }
@@ -137,7 +139,7 @@ func (w *reference) rows(t *testing.T, at string, v reflect.Value) []block {
 		typ, elem, list := f.Type, v.Field(i), ""
 		if typ.Kind() == reflect.Pointer {
 			typ = typ.Elem()
-			elem = reflect.New(typ).Elem()
+			elem = emptyElement(t, typ)
 		}
 		if typ.Kind() == reflect.Slice && typ.Elem().Kind() != reflect.Uint8 {
 			list, typ = "list of ", typ.Elem()
@@ -147,8 +149,16 @@ func (w *reference) rows(t *testing.T, at string, v reflect.Value) []block {
 			elem = emptyElement(t, typ)
 			path += "[]"
 		}
+		if typ.Kind() == reflect.Map && typ.Elem().Kind() == reflect.Struct && isOurs(typ.Elem()) {
+			list, typ, path = "map of names to ", typ.Elem(), path+".NAME"
+			elem = emptyElement(t, typ)
+		}
 		name := typeName(typ)
-		if typ.Kind() == reflect.Struct && isOurs(typ) && !isScalar(typ) {
+		if typ == reflect.TypeFor[stage.Config]() {
+			name = "[stages](#" + anchors("# stages[]")[0] + ")"
+		} else if typ.Kind() == reflect.Struct && typ.NumField() == 0 {
+			name = "`{}`"
+		} else if typ.Kind() == reflect.Struct && isOurs(typ) && !isScalar(typ) {
 			below = append(below, block{path, elem})
 			name = "[block](#" + anchors("# " + path)[0] + ")"
 		} else if typ.Kind() == reflect.Struct && !isScalar(typ) {
@@ -236,7 +246,7 @@ func isScalar(typ reflect.Type) bool { return typeName(typ) != "block" }
 
 func typeName(typ reflect.Type) string {
 	switch typ.String() {
-	case "model.Duration":
+	case "model.Duration", "stage.Duration":
 		return "duration"
 	case "config.Size":
 		return "size"

@@ -253,10 +253,27 @@ func (p *program) buildLogs(m *delivery.Metrics) error {
 		if err != nil {
 			return err
 		}
+		if len(p.collectors) == 0 { // The others read the same lines.
+			if err := p.countLines(collector); err != nil {
+				return err
+			}
+		}
 		p.collectors = append(p.collectors, collector)
 		p.sources = append(p.sources, part{"podlogs of " + d.Name, collector.Run})
 		p.writers = append(p.writers, part{"loki writer of " + d.Name, writer.Run})
 		p.services = append(p.services, part{"positions of " + d.Name, positions.Run})
+	}
+	return nil
+}
+
+// countLines registers the metrics that stages make of lines.
+func (p *program) countLines(c *podlogs.Collector) error {
+	custom, err := c.CustomMetrics()
+	if err != nil {
+		return err
+	}
+	if err := p.reg.Register(custom); err != nil {
+		return fmt.Errorf("register the metrics of stages: %w", err)
 	}
 	return nil
 }

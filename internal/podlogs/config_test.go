@@ -55,7 +55,7 @@ file_logs[1].paths[0]: must be an absolute path or pattern, is "relative.log"
 file_logs[1].paths[1]: must be a pattern of *, ? and [a-z], is "/a/["
 file_logs[1].paths[2]: must not contain **, which is not supported; write one pattern for each depth
 file_logs[1].labels.__x: must be a label name: letters, digits and _, not starting with a digit or __
-file_logs[1].stages: processing stages are not supported yet; leave the list empty`
+file_logs[1].stages[0].drop: must have at least one of source, expression, older_than and longer_than`
 	if err == nil {
 		t.Fatal("a bad configuration was accepted")
 	}

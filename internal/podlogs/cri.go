@@ -16,6 +16,14 @@ type record struct {
 	text    []byte
 }
 
+// stream returns 0 for stdout and 1 for stderr.
+func (r *record) stream() int {
+	if r.stderr {
+		return 1
+	}
+	return 0
+}
+
 // parser takes lines apart. It keeps the last day it has seen, since successive lines
 // nearly always share it. The zero value is ready; it is owned by one reader.
 type parser struct {

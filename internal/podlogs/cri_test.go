@@ -98,14 +98,14 @@ func FuzzLines(f *testing.F) {
 		want := plainJoin(content)
 		var got []string
 		r := &reader{c: &Collector{}, buf: make([]byte, 1<<16)}
-		tl := &tail{chain: &chain{format: FormatCRI}}
+		tl := &tail{chain: &chain{format: FormatCRI, piped: true}}
 		for end := 0; ; end = min(end+int(step)*7+1, len(content)) {
 			n := r.lines(tl, content[tl.off.Load():end])
 			tl.off.Add(int64(n))
-			for _, e := range r.entries {
+			for _, e := range r.entries[0] {
 				got = append(got, string(e.Line))
 			}
-			r.entries = r.entries[:0]
+			r.entries[0] = r.entries[0][:0]
 			r.joined = r.joined[:0]
 			if end == len(content) {
 				break

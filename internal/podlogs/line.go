@@ -10,11 +10,15 @@ const (
 	maxLine = 256 << 10
 	// cutMarker ends the text of a line that was longer.
 	cutMarker = " [cut: the line was longer than 256KiB]"
+	// maxOpen bounds the text of all lines that have no end yet. What grows beyond it is pushed
+	// as it stands, and what follows is a line of its own.
+	maxOpen = 16 << 20
 )
 
 // lines takes the whole lines of data, which begins at t.off, and returns how many bytes of
 // it are done with. t.left is then what follows them, if it is not a whole line.
 func (r *reader) lines(t *tail, data []byte) (consumed int) {
+	r.prepare(t)
 	t.left = 0
 	if t.skipping {
 		i := bytes.IndexByte(data, '\n')
@@ -33,7 +37,7 @@ func (r *reader) lines(t *tail, data []byte) (consumed int) {
 	}
 	// Lines end at line feeds, so if the whole is valid each line is.
 	r.valid = utf8.Valid(data[consumed : last+1])
-	for n := 0; consumed <= last && n < maxTurnLines; n++ {
+	for n := 0; consumed <= last && n < maxTurnLines && !r.full(t.chain); n++ {
 		size := bytes.IndexByte(data[consumed:], '\n')
 		r.line(t, data[consumed:consumed+size], t.off.Load()+int64(consumed))
 		consumed += size + 1
@@ -89,28 +93,30 @@ func (r *reader) line(t *tail, line []byte, at int64) {
 
 // record adds a record to the line that it is a part of.
 func (r *reader) record(t *tail, rec record, at int64) {
-	p := &t.parts[0]
-	if rec.stderr {
-		p = &t.parts[1]
-	}
+	p := &t.parts[rec.stream()]
 	switch {
 	case p.swallow:
 		p.swallow = rec.partial
 		r.count.joined++
 	case rec.partial:
 		r.hold(p, t, at)
-		p.add(rec.text)
+		r.add(p, rec.text)
 		p.n++
-		p.t = rec.t
+		p.t, p.stderr = rec.t, rec.stderr
 		r.pending++
+		if r.open > maxOpen {
+			r.giveUpEarly(p)
+		}
 	case p.n > 0:
-		p.add(rec.text)
+		r.add(p, rec.text)
 		r.count.joined += p.n
 		r.pending -= p.n
-		r.emit(rec.t, r.take(p), false, p.cut)
+		first := p.holds[0]
+		rec.text = r.take(p)
+		r.emit(rec, first.t, first.off, false, p.cut)
 		r.drop(p)
 	default:
-		r.emit(rec.t, rec.text, r.valid, false)
+		r.emit(rec, t, at, r.valid, false)
 	}
 }
 
@@ -128,11 +134,12 @@ func (r *reader) hold(p *part, t *tail, at int64) {
 }
 
 // add appends text as far as a line may grow.
-func (p *part) add(text []byte) {
+func (r *reader) add(p *part, text []byte) {
 	if room := maxLine - len(p.buf); len(text) > room {
 		text, p.cut = text[:room], true
 	}
 	p.buf = append(p.buf, text...)
+	r.open += len(text)
 }
 
 // giveUp pushes an open line as it is. Its end will not come, or too late.
@@ -143,7 +150,8 @@ func (r *reader) giveUp(p *part) {
 	r.count.joined += p.n - 1
 	r.pending -= p.n
 	r.count.unfinished++
-	r.emit(p.t, r.take(p), false, p.cut)
+	first := p.holds[0]
+	r.emit(record{t: p.t, stderr: p.stderr, text: r.take(p)}, first.t, first.off, false, p.cut)
 	r.drop(p)
 }
 
@@ -165,6 +173,7 @@ func (r *reader) take(p *part) []byte {
 
 // drop empties p and frees its buffer.
 func (r *reader) drop(p *part) {
+	r.open -= len(p.buf)
 	if len(r.spare) < maxSpare {
 		r.spare = append(r.spare, p.buf)
 	}

@@ -42,7 +42,7 @@ func (c *Collector) label(ch *chain, now time.Time) bool {
 		}
 	}
 	if !ch.labelled && (c.pods == nil || now.Sub(ch.found) >= time.Duration(c.cfg.Pods.MetadataTimeout)) {
-		ch.labels = c.rules.of(ch.pod)
+		ch.labels, ch.joins = c.rules.of(ch.pod), multilineOf(ch.pod)
 		ch.labelled, ch.bare = true, c.pods != nil
 	}
 	return ch.labelled
@@ -54,6 +54,6 @@ func (c *Collector) render(ch *chain, p kube.Pod) {
 		return
 	}
 	ch.pod.labels, ch.pod.annotations, ch.pod.owner = p.Labels, p.Annotations, p.Owner
-	ch.labels = c.rules.of(ch.pod)
+	ch.labels, ch.joins = c.rules.of(ch.pod), multilineOf(ch.pod)
 	ch.labelled, ch.bare = true, false
 }

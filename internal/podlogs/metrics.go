@@ -10,7 +10,8 @@ import (
 type Metrics struct {
 	bytesRead, linesRead, linesPushed, partsJoined *prometheus.CounterVec
 	linesDropped, linesAltered, linesBare          *prometheus.CounterVec
-	partsPending                                   *prometheus.GaugeVec
+	linesJoined, redacted, unobserved              *prometheus.CounterVec
+	partsPending, linesHeld                        *prometheus.GaugeVec
 	files, filesSkipped, lag                       *prometheus.GaugeVec
 	lost, truncations, scanErrors                  *prometheus.CounterVec
 	positionWrites, positionFailures               *prometheus.CounterVec
@@ -28,15 +29,19 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	}
 	return &Metrics{
 		bytesRead:   counter("ingot_podlogs_read_bytes_total", "Bytes of log files that were read and taken into account."),
-		linesRead:   counter("ingot_podlogs_lines_read_total", "Lines as they stand in the files. It is the sum of the lines pushed and dropped and of the parts joined and pending."),
+		linesRead:   counter("ingot_podlogs_lines_read_total", "Lines as they stand in the files. It is the sum of the lines pushed, dropped, joined and held and of the parts joined and pending."),
 		linesPushed: counter("ingot_podlogs_lines_pushed_total", "Lines handed to the destination's writer."),
 		partsJoined: counter("ingot_podlogs_parts_joined_total", "Parts of long lines that were joined to the line that they belong to, not counting its last part."),
+		linesJoined: counter("ingot_podlogs_lines_joined_total", "Lines that multiline joined to the one before."),
+		redacted:    counter("ingot_podlogs_secrets_redacted_total", "Secrets that the stage redact replaced."),
+		unobserved:  counter("ingot_podlogs_values_unobserved_total", "Values that the stage metrics could not count: they were no number, or the metric has too many series."),
 		linesDropped: counter("ingot_podlogs_lines_dropped_total",
 			"Lines that were left out, by reason.", "reason"),
 		linesAltered: counter("ingot_podlogs_lines_altered_total",
 			"Lines that were pushed with a changed text, by reason: cut at the maximum length, invalid UTF-8 replaced, leading NUL bytes removed, or unfinished when their file ended or fell silent.", "reason"),
 		linesBare:    counter("ingot_podlogs_lines_without_metadata_total", "Lines that were pushed without the labels that only Kubernetes knows, which it had not told within pod_logs.metadata_timeout."),
 		partsPending: gauge("ingot_podlogs_parts_pending", "Parts of lines whose last part has not been seen yet."),
+		linesHeld:    gauge("ingot_podlogs_lines_held", "Lines that multiline holds until those that belong to them have come."),
 		files:        gauge("ingot_podlogs_files", "Log files by state.", "state"),
 		filesSkipped: gauge("ingot_podlogs_files_skipped", "Entries of log directories that are not read, by reason.", "reason"),
 		lag:          gauge("ingot_podlogs_lag_bytes", "Bytes in open log files that the destination has not accepted yet."),
@@ -68,7 +73,9 @@ type metrics struct {
 	bytesRead, linesRead, linesPushed, partsJoined prometheus.Counter
 	malformed, nulLines, bare                      prometheus.Counter
 	cut, utf8, nul, unfinished                     prometheus.Counter
-	partsPending, lag                              prometheus.Gauge
+	linesJoined, redacted, unobserved              prometheus.Counter
+	dropped                                        *prometheus.CounterVec
+	partsPending, linesHeld, lag                   prometheus.Gauge
 	files, filesSkipped                            *prometheus.GaugeVec
 	lost                                           *prometheus.CounterVec
 	truncations, scanErrors                        prometheus.Counter
@@ -92,7 +99,12 @@ func (m *Metrics) of(endpoint string) *metrics {
 		utf8:         m.linesAltered.WithLabelValues(endpoint, alterUTF8),
 		nul:          m.linesAltered.WithLabelValues(endpoint, alterNUL),
 		unfinished:   m.linesAltered.WithLabelValues(endpoint, alterUnfinished),
+		linesJoined:  m.linesJoined.With(own),
+		redacted:     m.redacted.With(own),
+		unobserved:   m.unobserved.With(own),
+		dropped:      m.linesDropped.MustCurryWith(own),
 		partsPending: m.partsPending.With(own),
+		linesHeld:    m.linesHeld.With(own),
 		lag:          m.lag.With(own),
 		files:        m.files.MustCurryWith(own),
 		filesSkipped: m.filesSkipped.MustCurryWith(own),

@@ -33,6 +33,7 @@ import (
 
 	"github.com/ingot-telemetry/ingot/internal/kube"
 	"github.com/ingot-telemetry/ingot/internal/model"
+	"github.com/ingot-telemetry/ingot/internal/stage"
 )
 
 // Sink takes what was read. In the program this is *loki.Writer.
@@ -63,7 +64,9 @@ type Collector struct {
 	// maxUnzipped is the constant of this name. Tests lower it.
 	maxUnzipped int64
 
-	keep, drop *regexp.Regexp // namespaces
+	keep, drop *regexp.Regexp   // namespaces
+	programs   []*stage.Program // of pod_logs, then of each element of file_logs
+	custom     *stage.Metrics   // nil where another collector counts them
 	rules      *labelRules
 	// inFlight is the number of pushes that have not been acknowledged.
 	inFlight atomic.Int64
@@ -85,11 +88,14 @@ func New(cfg Config, log *slog.Logger, m *Metrics, pods Pods, positions *Positio
 	c := &Collector{
 		cfg: cfg, log: log, m: m.of(positions.endpoint), pods: pods, positions: positions, sink: sink,
 		timing: defaultTiming(), maxUnzipped: maxUnzipped,
-		rules:  newLabelRules(&cfg.Pods, false),
+		rules:  newLabelRules(&cfg.Pods, len(cfg.Pods.Stages) > 0),
 		chains: make(map[string]*chain),
 		byID:   make(map[fileID]*tail),
 	}
 	var err error
+	if c.programs, err = compileStages(&cfg, c.rules.keep); err != nil {
+		return nil, err
+	}
 	if c.keep, err = namespaceMatcher(cfg.Pods.Namespaces); err != nil {
 		return nil, err
 	}

@@ -21,16 +21,24 @@ func (r *reader) finish(ctx context.Context, t *tail, consumed int) {
 	}
 	t.off.Add(int64(consumed))
 	r.count.bytes += consumed
+	r.hand(ctx, t.chain)
+}
+
+// hand pushes what the turn has of a chain, and notes how far its files are done with.
+func (r *reader) hand(ctx context.Context, ch *chain) {
+	if ch.pipes != nil {
+		ch.pipes.schedule()
+	}
 	marks := r.carry
-	for _, x := range t.chain.view {
-		if off := x.target(t.chain.view); off > x.marked {
+	for _, x := range ch.view {
+		if off := x.target(ch.view); off > x.marked {
 			marks, x.marked = append(marks, mark{x.pos.Load(), off}), off
 		}
 	}
 	r.carry = nil
 	switch {
-	case len(r.entries) > 0:
-		r.push(ctx, t.chain, marks)
+	case len(r.entries[0])+len(r.entries[1])+r.staged > 0:
+		r.push(ctx, ch, marks)
 	case r.c.inFlight.Load() == 0:
 		// Nothing is on the way that these marks would overtake.
 		acknowledge(marks)
@@ -44,7 +52,14 @@ func (r *reader) finish(ctx context.Context, t *tail, consumed int) {
 // push hands the lines on, as often as it takes. Only the end of ctx ends it otherwise: the
 // lines then stay unacknowledged and are read again at the next start.
 func (r *reader) push(ctx context.Context, ch *chain, marks []mark) {
-	r.batch.Streams[0] = model.Stream{Labels: ch.labels[0].index, Metadata: ch.labels[0].metadata, Entries: r.entries}
+	lines := r.staged
+	r.batch.Streams = append(r.batch.Streams[:0], r.out.List()...)
+	for i, entries := range r.entries {
+		if len(entries) > 0 {
+			lines += len(entries)
+			r.batch.Streams = append(r.batch.Streams, model.Stream{Labels: ch.labels[i].index, Metadata: ch.labels[i].metadata, Entries: entries})
+		}
+	}
 	r.batch.Ack = func() {
 		acknowledge(marks)
 		r.c.inFlight.Add(-1)
@@ -56,7 +71,7 @@ func (r *reader) push(ctx context.Context, ch *chain, marks []mark) {
 			break
 		}
 		if ctx.Err() == nil {
-			r.c.log.Warn("lines could not be handed on, trying again", "count", len(r.entries), "err", err)
+			r.c.log.Warn("lines could not be handed on, trying again", "count", lines, "err", err)
 		}
 		select {
 		case <-time.After(pushRetry):
@@ -65,9 +80,9 @@ func (r *reader) push(ctx context.Context, ch *chain, marks []mark) {
 		}
 	}
 	if ch.bare {
-		r.c.m.bare.Add(float64(len(r.entries)))
+		r.c.m.bare.Add(float64(lines))
 	}
-	r.c.m.linesPushed.Add(float64(len(r.entries)))
+	r.c.m.linesPushed.Add(float64(lines))
 	r.account()
 }
 
@@ -91,14 +106,20 @@ func (r *reader) account() {
 	m.unfinished.Add(float64(n.unfinished))
 	m.partsPending.Set(float64(r.pending))
 	*n = counts{}
-	clear(r.entries)
-	r.entries = r.entries[:0]
+	for i, entries := range r.entries {
+		r.entries[i] = entries[:0]
+	}
+	if cap(r.joined) > maxJoined {
+		r.joined = nil
+	}
 	r.joined = r.joined[:0]
+	r.settleStages()
 }
 
-// emit adds a line to the turn. valid tells that it is known to be valid UTF-8, cut that it
-// was longer than text.
-func (r *reader) emit(t int64, text []byte, valid, cut bool) {
+// emit adds a line, which begins at the offset at of t, to the turn. valid tells that it is
+// known to be valid UTF-8, cut that it was longer than its text.
+func (r *reader) emit(rec record, t *tail, at int64, valid, cut bool) {
+	ch, text := t.chain, rec.text
 	if len(text) > maxLine || cut {
 		text, cut = shorten(text), true
 	}
@@ -113,7 +134,16 @@ func (r *reader) emit(t int64, text []byte, valid, cut bool) {
 		r.count.cut++
 		text = append(slices.Clip(text), cutMarker...)
 	}
-	r.entries = append(r.entries, model.Entry{T: t, Line: text})
+	if ch.pipes != nil {
+		rec.text = text
+		r.process(ch, rec, t, at)
+		return
+	}
+	i := 0
+	if rec.stderr && ch.labels[0] != ch.labels[1] {
+		i = 1
+	}
+	r.entries[i] = append(r.entries[i], model.Entry{T: rec.t, Line: text})
 }
 
 // shorten cuts text so that the marker fits, not within a character.

@@ -22,6 +22,8 @@ const (
 	maxHold = 1 << 20
 	// maxSpare bounds the buffers that are kept for open lines, each of up to maxLine.
 	maxSpare = 4
+	// maxJoined is how much memory for joined lines is kept for the next turn.
+	maxJoined = 1 << 20
 
 	metadataRefresh = time.Second
 	pushRetry       = time.Second
@@ -60,7 +62,7 @@ type reader struct {
 	head    [fingerprintSize]byte
 	stat    syscall.Stat_t
 	batch   model.LogBatch
-	entries []model.Entry
+	entries [2][]model.Entry // of lines without stages: of stdout, and of stderr where its labels differ
 	chains  []*chain
 
 	now   time.Time
@@ -71,6 +73,8 @@ type reader struct {
 	// joined is the text of the turn's joined lines, spare are buffers for open ones.
 	joined []byte
 	spare  [][]byte
+	open   int // bytes of open lines in all files
+	stager
 	// unzip is there while compressed files are read.
 	unzip *unzip
 	// carry is what the next push acknowledges besides its own lines.
@@ -84,7 +88,7 @@ type counts struct {
 }
 
 func newReader(c *Collector) *reader {
-	return &reader{c: c, buf: make([]byte, turnSize+headRoom), batch: model.LogBatch{Streams: make([]model.Stream, 1)}}
+	return &reader{c: c, buf: make([]byte, turnSize+headRoom), stager: newStager(c)}
 }
 
 // run reads until ctx ends.
@@ -108,7 +112,7 @@ func (r *reader) round(ctx context.Context) (busy bool) {
 	r.chains = r.c.snapshot(r.chains)
 	for _, ch := range r.chains {
 		r.now = time.Now()
-		if r.c.label(ch, r.now) && r.advance(ctx, ch) {
+		if r.c.label(ch, r.now) && r.mayRead(ctx, ch) && r.advance(ctx, ch) {
 			busy = true
 		}
 		if ctx.Err() != nil {
@@ -305,6 +309,7 @@ func (r *reader) seal(ctx context.Context, t, next *tail) {
 		}
 		if n > 0 {
 			r.valid = false
+			r.prepare(t)
 			r.line(t, r.buf[:n], t.off.Load())
 			r.count.unfinished++
 			consumed = n
@@ -319,6 +324,9 @@ func (r *reader) seal(ctx context.Context, t, next *tail) {
 			r.giveUp(p)
 		}
 	}
+	if next == nil || next.stem != t.stem {
+		r.drain(t.chain)
+	}
 	r.finish(ctx, t, consumed)
 }
 
@@ -326,6 +334,13 @@ func (r *reader) seal(ctx context.Context, t, next *tail) {
 func (r *reader) close(ctx context.Context, t *tail) {
 	if !t.sealed {
 		r.seal(ctx, t, nil)
+		if ctx.Err() != nil {
+			return
+		}
+	}
+	if p := t.chain.pipes; p != nil && p.holds(t) {
+		r.drain(t.chain)
+		r.finish(ctx, t, 0)
 		if ctx.Err() != nil {
 			return
 		}
@@ -350,6 +365,7 @@ func (r *reader) truncated(ctx context.Context, t *tail) {
 		r.giveUp(&t.parts[i])
 		t.parts[i] = part{}
 	}
+	r.drain(t.chain)
 	t.left, t.skipping, t.nulled = 0, false, false
 	r.finish(ctx, t, 0)
 	t.pos.Store(r.c.positions.restart(t.pos.Load()))

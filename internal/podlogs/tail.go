@@ -29,9 +29,18 @@ type chain struct {
 	view  []*tail // the reader's copy of tails
 
 	labels   streamLabels
+	joins    string    // how lines are joined to blocks, see multilineOf
 	labelled bool      // labels may be used
 	bare     bool      // they are of the path alone although there is Kubernetes
 	looked   time.Time // when the pod was last asked for
+
+	// pipes is the state of the stages, nil where lines pass as they are; piped tells that it
+	// has been made, for what joins was then.
+	pipes    *pipes
+	piped    bool
+	pipesFor string
+	// notBefore is when a limit lets the chain be read on.
+	notBefore time.Time
 }
 
 // tail is one open file. It is known by its inode: a rename needs no special care, and
@@ -48,6 +57,8 @@ type tail struct {
 	// stem, another one being another life of the container.
 	stem  string
 	added time.Time
+	// number is the place of the file in its chain for the stages, 0 before there are any.
+	number int64
 
 	// The fields up to mu belong to the reader, those that are atomic are read by others.
 	pos   atomic.Pointer[position]
@@ -95,10 +106,11 @@ func stateName(s int32) string {
 
 // part is a line of which not all parts have been seen.
 type part struct {
-	n   int // parts held
-	t   int64
-	buf []byte
-	cut bool // the text has grown beyond the limit
+	n      int // parts held
+	t      int64
+	stderr bool
+	buf    []byte
+	cut    bool // the text has grown beyond the limit
 	// swallow tells that the line has been pushed already and its other parts are ignored.
 	swallow bool
 	age     int64 // bytes of the file that were read since the first part
@@ -148,6 +160,9 @@ func (t *tail) target(chain []*tail) int64 {
 				}
 			}
 		}
+	}
+	if p := t.chain.pipes; p != nil {
+		off = p.target(t, chain, off)
 	}
 	return off
 }

@@ -29,6 +29,16 @@ func (x *MultilineConfig) defaults() {
 	x.MaxWaitTime, x.MaxLines, x.TrimNewlines = Duration(3*time.Second), 128, true
 }
 
+// DefaultMultilineConfig returns the defaults, which have neither firstline nor preset.
+func DefaultMultilineConfig() MultilineConfig {
+	var x MultilineConfig
+	x.defaults()
+	return x
+}
+
+// IsPreset tells whether there is a preset of that name.
+func IsPreset(name string) bool { return newPreset(name) != nil }
+
 // UnmarshalYAML decodes onto the defaults.
 func (x *MultilineConfig) UnmarshalYAML(unmarshal func(any) error) error {
 	type plain MultilineConfig
