@@ -40,10 +40,10 @@ func sparseSegment(t *testing.T, dir string, base uint64, n, size int) uint64 {
 	var c contents
 	at, now := int64(segmentHeaderSize), time.Now()
 	// The checksum over the body is the same in all records, and slow.
-	whole := appendRecord(nil, base, at, base+1, Block{Body: body, Items: 1000, Time: now})
+	whole := appendRecord(nil, base, at, base+1, Block{Body: NewBody(nil, body), Items: 1000, Time: now})
 	bodySum := binary.LittleEndian.Uint32(whole[40:])
 	for i := range n {
-		b := Block{Items: 1000, Time: now, Shard: uint32(i % 16)}
+		b := Block{Body: NewBody(nil), Items: 1000, Time: now, Shard: uint32(i % 16)}
 		head := appendRecord(nil, base, at, base+1+uint64(i), b)
 		binary.LittleEndian.PutUint32(head[4:], uint32(size))
 		binary.LittleEndian.PutUint32(head[40:], bodySum)
@@ -137,7 +137,7 @@ func TestOutageHoldsNoBodiesInMemory(t *testing.T) {
 		r := start(t, q)
 		step := func(n int) (heap int64) {
 			for i := range n {
-				if err := q.Put(t.Context(), Block{Body: make([]byte, 200<<10), Items: 5000, Shard: uint32(i % 4)}); err != nil {
+				if err := q.Put(t.Context(), Block{Body: NewBody(nil, make([]byte, 200<<10)), Items: 5000, Shard: uint32(i % 4)}); err != nil {
 					t.Fatal(err)
 				}
 				time.Sleep(250 * time.Millisecond)

@@ -40,7 +40,7 @@ func BenchmarkPutToAck(b *testing.B) {
 			b.ReportAllocs()
 			b.SetBytes(int64(len(body)))
 			for b.Loop() {
-				if err := q.Put(ctx, Block{Body: body, Items: 2000, Time: time.Now(), Ack: func() { acked <- struct{}{} }}); err != nil {
+				if err := q.Put(ctx, Block{Body: NewBody(nil, body), Items: 2000, Time: time.Now(), Ack: func() { acked <- struct{}{} }}); err != nil {
 					b.Fatal(err)
 				}
 				<-acked
@@ -101,7 +101,7 @@ func BenchmarkThroughput(b *testing.B) {
 			b.SetBytes(int64(len(body)))
 			for b.Loop() {
 				shard++
-				if err := q.Put(ctx, Block{Body: body, Items: 2000, Time: time.Now(), Shard: shard % 64}); err != nil {
+				if err := q.Put(ctx, Block{Body: NewBody(nil, body), Items: 2000, Time: time.Now(), Shard: shard % 64}); err != nil {
 					b.Fatal(err)
 				}
 				for q.Status().Disk.Bytes > 64<<20 {

@@ -86,6 +86,7 @@ type lineBackend struct {
 }
 
 func (b *lineBackend) RoundTrip(r *http.Request) (*http.Response, error) {
+	defer r.Body.Close()
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
 		return nil, err
@@ -125,7 +126,7 @@ func lineQueue(t *testing.T, dir string, b *lineBackend) *Queue {
 
 func putLines(t *testing.T, q *Queue, shard uint32, format byte, ids ...int) {
 	t.Helper()
-	if err := q.Put(t.Context(), Block{Body: lines(format, ids...), Items: len(ids), Shard: shard, Format: format}); err != nil {
+	if err := q.Put(t.Context(), Block{Body: NewBody(nil, lines(format, ids...)), Items: len(ids), Shard: shard, Format: format}); err != nil {
 		t.Fatal(err)
 	}
 }

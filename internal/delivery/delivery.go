@@ -34,8 +34,8 @@ var ErrClosed = errors.New("the delivery queue has been stopped")
 
 // Block is one finished request body.
 type Block struct {
-	// Body is sent as it is. The queue owns it from Put on.
-	Body []byte
+	// Body is sent as it is. The maker's hold of it is the queue's from Put on.
+	Body *Body
 	// Items is the number of samples or lines inside, the unit of all accounts.
 	Items int
 	// Time is when the block was finished. Its age counts from here.
@@ -209,14 +209,14 @@ func New(cfg Config, dir string, log *slog.Logger, m *Metrics, ep Endpoint) *Que
 // the block is in a file, or after two seconds without an answer from the disk, which the
 // status then shows. Without a directory it waits for room in memory until ctx ends.
 //
-// After an error the block has not been taken: ctx ended while waiting for room, or
+// After an error the block has not been taken and its body is still the caller's: ctx ended while waiting for room, or
 // [ErrClosed].
 func (q *Queue) Put(ctx context.Context, b Block) error {
 	if b.Time.IsZero() {
 		b.Time = time.Now()
 	}
 	if q.dir == "" {
-		if err := q.waitForRoom(ctx, int64(len(b.Body))); err != nil {
+		if err := q.waitForRoom(ctx, int64(b.Body.Len())); err != nil {
 			return err
 		}
 		defer func() { <-q.turn }()

@@ -130,7 +130,7 @@ func (d *disk) spill(now time.Time) error {
 // write appends a block to the log. One that alone is over the cap is written nevertheless,
 // after everything older has been dropped.
 func (d *disk) write(e *entry) (*segment, record, error) {
-	need := int64(recordHeaderSize + len(e.Body))
+	need := int64(recordHeaderSize + e.Body.Len())
 	if a := d.q.active; a != nil && a.end > segmentHeaderSize && a.end+need > d.segmentSize() {
 		d.seal(true)
 	}

@@ -46,6 +46,7 @@ type request struct {
 }
 
 func (b *backend) RoundTrip(r *http.Request) (*http.Response, error) {
+	defer r.Body.Close()
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
 		return nil, err
@@ -110,7 +111,7 @@ func block(id, size int) Block {
 	if pad := size - len(body); pad > 0 {
 		body = append(body, bytes.Repeat([]byte{'.'}, pad)...)
 	}
-	return Block{Body: body, Items: id%7 + 1, Time: time.Now()}
+	return Block{Body: NewBody(nil, body), Items: id%7 + 1, Time: time.Now()}
 }
 
 func idOf(body []byte) (int, bool) {

@@ -48,11 +48,11 @@ func (q *Queue) enqueue(b Block) (stored <-chan struct{}, err error) {
 	if q.closed {
 		return nil, ErrClosed
 	}
-	total := Amount{Blocks: 1, Items: int64(b.Items), Bytes: int64(len(b.Body))}
+	total := Amount{Blocks: 1, Items: int64(b.Items), Bytes: int64(b.Body.Len())}
 	e := &entry{Block: b, seq: q.nextSeq, put: time.Now(), total: total, left: total}
 	q.nextSeq++
 	if q.dir != "" {
-		q.makeMemory(int64(len(b.Body)))
+		q.makeMemory(int64(b.Body.Len()))
 		if q.always() && q.writeError == "" {
 			e.stored = make(chan struct{})
 		}
@@ -123,7 +123,7 @@ func (q *Queue) leaveMemory(e *entry) {
 		q.mem = without(q.mem, e)
 	}
 	if e != q.writing {
-		e.Body = nil // A block settled before its time stays in the window.
+		e.forgetBody() // A block settled before its time stays in the window.
 	}
 	e.release()
 	wake(q.room)

@@ -1,7 +1,6 @@
 package delivery
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -23,7 +22,7 @@ const mostHalvings = 20
 
 // part is a body that is sent for a block: the block's own, or one that was made from it.
 type part struct {
-	body   []byte
+	body   *Body
 	format byte
 	items  int    // in body
 	amount Amount // what it stands for in the accounts, which know blocks as they were put
@@ -66,6 +65,7 @@ func (q *Queue) fly(ctx context.Context, p part, attempt int) result {
 		r = q.post(ctx, p, attempt)
 	}
 	r.sent = p
+	r.sent.body = nil // The flight's hold ends.
 	if r.verdict == tooLarge && q.ep.Codec != nil {
 		r.halves, r.text = q.divide(p, r.text)
 	}
@@ -74,11 +74,11 @@ func (q *Queue) fly(ctx context.Context, p part, attempt int) result {
 
 // fallback encodes a part anew in the format that the endpoint should know.
 func (q *Queue) fallback(p part) (part, error) {
-	format, other, err := q.ep.Codec.Fallback(p.format, p.body)
+	format, other, err := q.ep.Codec.Fallback(p.format, p.body.bytes())
 	if err == nil && format == p.format {
 		err = ErrNoFallback
 	}
-	p.format, p.body, p.items = format, other.Body, min(other.Items, int(p.amount.Items))
+	p.format, p.body, p.items = format, NewBody(nil, other.Body), min(other.Items, int(p.amount.Items))
 	return p, err
 }
 
@@ -88,7 +88,7 @@ func (q *Queue) divide(p part, text string) ([]part, string) {
 	if p.depth >= mostHalvings {
 		return nil, text
 	}
-	left, right, err := q.ep.Codec.Split(p.format, p.body)
+	left, right, err := q.ep.Codec.Split(p.format, p.body.bytes())
 	if errors.Is(err, ErrWhole) {
 		return nil, text
 	} else if err != nil {
@@ -96,8 +96,8 @@ func (q *Queue) divide(p part, text string) ([]part, string) {
 	}
 	first, second := p, p
 	first.depth, second.depth = p.depth+1, p.depth+1
-	first.body, first.items = left.Body, min(max(left.Items, 0), p.items)
-	second.body, second.items = right.Body, p.items-first.items
+	first.body, first.items = NewBody(nil, left.Body), min(max(left.Items, 0), p.items)
+	second.body, second.items = NewBody(nil, right.Body), p.items-first.items
 	first.amount = Amount{Items: int64(first.items), Bytes: p.amount.Bytes / 2}
 	second.amount.sub(first.amount) // The block counts as done with the last of its parts.
 	return []part{first, second}, text
@@ -109,20 +109,20 @@ func (q *Queue) rest(format byte, body []byte, total, done Amount) (parts []part
 	if q.ep.Codec == nil {
 		return nil
 	}
-	p := part{body: body, format: format, items: int(total.Items)}
+	p := part{format: format, items: int(total.Items)}
 	for skip := int(done.Items); skip > 0; {
-		left, right, err := q.ep.Codec.Split(format, p.body)
+		left, right, err := q.ep.Codec.Split(format, body)
 		if p.depth++; err != nil || p.depth > mostHalvings || left.Items < 0 || left.Items > p.items {
 			return nil
 		}
 		first, second := p, p
-		first.body, first.items = left.Body, left.Items
-		second.body, second.items = right.Body, p.items-left.Items
+		first.body, first.items = NewBody(nil, left.Body), left.Items
+		second.body, second.items = NewBody(nil, right.Body), p.items-left.Items
 		if skip >= first.items {
-			p, skip = second, skip-first.items
+			p, body, skip = second, right.Body, skip-first.items
 			continue
 		}
-		p, parts = first, append(parts, second)
+		p, body, parts = first, left.Body, append(parts, second)
 	}
 	parts = append(parts, p)
 	slices.Reverse(parts) // The last one divided off comes first.
@@ -145,9 +145,12 @@ func (q *Queue) post(ctx context.Context, p part, attempt int) result {
 	}
 	ctx, cancel := context.WithTimeout(ctx, q.ep.Timeout)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, q.ep.URL, bytes.NewReader(p.body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, q.ep.URL, nil)
 	if err != nil {
 		return result{verdict: misconfigured, text: "build the request: the url is not valid; correct it"}
+	}
+	if err := p.body.attach(req); err != nil {
+		return result{verdict: retryLater, text: err.Error()}
 	}
 	req.Header = q.header(p.format).Clone()
 	if attempt > 0 {

@@ -122,7 +122,7 @@ func (q *Queue) load(e *entry) (p part, attempt int, ok bool) {
 		return part{}, 0, false
 	}
 	if e.parts = rest; rest == nil {
-		e.Body = body
+		e.Body = NewBody(nil, body)
 		q.startOver(e)
 	}
 	p, attempt = q.begin(e)

@@ -104,16 +104,16 @@ func (r record) amount() Amount { return Amount{Blocks: 1, Items: r.items, Bytes
 func appendRecord(dst []byte, base uint64, at int64, seq uint64, b Block) []byte {
 	start := len(dst)
 	dst = append(dst, recordMagic...)
-	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(b.Body)))
+	dst = binary.LittleEndian.AppendUint32(dst, uint32(b.Body.Len()))
 	dst = binary.LittleEndian.AppendUint32(dst, uint32(at))
 	dst = binary.LittleEndian.AppendUint32(dst, uint32(b.Items))
 	dst = binary.LittleEndian.AppendUint64(dst, seq)
 	dst = binary.LittleEndian.AppendUint64(dst, uint64(b.Time.UnixMilli()))
 	dst = binary.LittleEndian.AppendUint32(dst, b.Shard)
 	dst = append(dst, b.Format, 0, 0, 0)
-	dst = binary.LittleEndian.AppendUint32(dst, checksum(b.Body))
+	dst = binary.LittleEndian.AppendUint32(dst, checksum(b.Body.chunks...))
 	dst = binary.LittleEndian.AppendUint32(dst, checksum(seed(base), dst[start:]))
-	return append(dst, b.Body...)
+	return b.Body.AppendTo(dst)
 }
 
 // parseRecord reads the header of a record at offset at of a file whose records end at end.

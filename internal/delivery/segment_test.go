@@ -154,7 +154,7 @@ func TestRecordInsideABodyIsNotTakenForOne(t *testing.T) {
 	inner, _ := image(7, 3, 10, false)
 	file := segmentHeader(7, time.Now())
 	at := int64(len(file))
-	file = appendRecord(file, 7, at, 7, Block{Body: inner, Items: 1, Time: time.Now()})
+	file = appendRecord(file, 7, at, 7, Block{Body: NewBody(nil, inner), Items: 1, Time: time.Now()})
 	file = appendRecord(file, 7, int64(len(file)), 8, block(8, 10))
 	file[at+5] ^= 0xff // The length of the outer record is unreadable.
 	if ids, _ := readAll(t, file, 7); len(ids) != 1 || ids[0] != 8 {
@@ -240,7 +240,7 @@ func FuzzSegmentReader(f *testing.F) {
 				t.Fatal(err)
 			}
 			if intact {
-				again := appendRecord(nil, 7, rec.at, rec.seq, Block{Body: body, Items: int(rec.items), Time: time.UnixMilli(rec.time), Shard: rec.shard, Format: rec.format})
+				again := appendRecord(nil, 7, rec.at, rec.seq, Block{Body: NewBody(nil, body), Items: int(rec.items), Time: time.UnixMilli(rec.time), Shard: rec.shard, Format: rec.format})
 				if !bytes.Equal(again, file[rec.at:rec.end()]) {
 					t.Fatalf("record %+v is not what would be written", rec)
 				}

@@ -82,7 +82,11 @@ func (q *Queue) launch(requests context.Context, landed chan<- landing) (wait ti
 		}
 		p, attempt, ok := q.load(e)
 		if ok {
-			go func() { landed <- landing{e, q.fly(requests, p, attempt)} }() // deliver waits for it.
+			go func() { // deliver waits for it.
+				r := q.fly(requests, p, attempt)
+				p.body.Release()
+				landed <- landing{e, r}
+			}()
 		}
 	}
 	return 0, false
@@ -214,13 +218,14 @@ func (q *Queue) slot(now time.Time) (free bool, wait time.Duration) {
 	return fast < q.limit, wait
 }
 
-// begin returns what to send of a block, and how many requests for it were in vain. It needs
-// the lock.
+// begin returns what to send of a block, with a hold of its body, and how many requests for it
+// were in vain. It needs the lock.
 func (q *Queue) begin(e *entry) (p part, attempt int) {
 	p = part{body: e.Body, format: e.Format, items: e.Items, amount: e.left}
 	if len(e.parts) > 0 {
 		p = e.parts[0]
 	}
+	p.body.hold()
 	e.started, e.epoch = time.Now(), q.epoch
 	if e.vain > 0 {
 		q.retried.add(p.amount)

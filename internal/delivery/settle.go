@@ -59,7 +59,9 @@ func (q *Queue) settle(e *entry, r result, cut bool) {
 	case tooLarge:
 		if len(r.halves) > 0 {
 			e.parts = append(r.halves, e.parts[min(len(e.parts), 1):]...)
-			e.Body = q.bodyOf(e)
+			if e.seg != nil {
+				e.forgetBody() // Only a block in memory needs it, for the disk.
+			}
 			e.fresh()
 			q.window.stop(e)
 			break
@@ -93,15 +95,6 @@ func (q *Queue) settle(e *entry, r result, cut bool) {
 	q.logChange(before, state, r.text, now.Sub(since))
 }
 
-// bodyOf returns the body of a block that has parts to be sent: only a block in memory needs
-// it, for the disk.
-func (q *Queue) bodyOf(e *entry) []byte {
-	if e.seg != nil {
-		return nil
-	}
-	return e.Body
-}
-
 // failedAgain notes that a request was in vain. If the endpoint has taken others since the
 // one before, this block or its shard is at fault: it gets pauses of its own, so that it does
 // not stop the others each time.
@@ -131,7 +124,7 @@ func (q *Queue) backOff(r result, first bool, now time.Time) {
 // sendAgain puts a block that was on its way back to its place.
 func (q *Queue) sendAgain(e *entry) {
 	if e.seg != nil && len(e.parts) == 0 {
-		e.Body = nil // The disk has it, and the wait may be long.
+		e.forgetBody() // The disk has it, and the wait may be long.
 	}
 	q.window.stop(e)
 	if e.seg == nil && q.index.unread() != nil {
@@ -204,7 +197,7 @@ func (q *Queue) dropTaken(e *entry, reason, text string) {
 func (q *Queue) finished(e *entry) {
 	q.window.settle(e)
 	if e.seg != nil {
-		e.Body = nil
+		e.forgetBody()
 		q.index.trim(q.active)
 		wake(q.wakeDisk)
 	} else {

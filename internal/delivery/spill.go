@@ -103,6 +103,9 @@ func (q *Queue) nextSpill(now time.Time) *entry {
 func (q *Queue) notWritten() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if q.writing.settled {
+		q.writing.forgetBody()
+	}
 	q.writing = nil
 }
 
@@ -118,7 +121,7 @@ func (q *Queue) written(e *entry, s *segment, rec record) {
 		if s.read < rec.end() {
 			q.settled[rec.seq] = struct{}{}
 		}
-		e.Body = nil
+		e.forgetBody()
 		q.index.moved = true
 		q.index.trim(q.active)
 	} else {

@@ -42,7 +42,7 @@ func TestPlainHTTPToATLSPortKeepsTheData(t *testing.T) {
 	defer server.Close()
 	q := newQueue(t, testConfig(), "", http.DefaultTransport)
 	q.ep.URL = "http://" + server.Listener.Addr().String()
-	r := q.post(t.Context(), part{body: []byte("x")}, 0)
+	r := q.post(t.Context(), part{body: NewBody(nil, []byte("x"))}, 0)
 	if r.verdict != misconfigured || !strings.Contains(r.text, "write https:// in url") {
 		t.Errorf("verdict %d with %q, want %d and the cure", r.verdict, r.text, misconfigured)
 	}
@@ -142,7 +142,7 @@ func TestErrorsSayWhatIsWrongButNotTheURL(t *testing.T) {
 		}
 		url = strings.Replace(url, "://", "://user:hunter2@", 1) + "/?token=hunter3"
 		q := New(Config{}, "", logger(t), newTestMetrics(), Endpoint{Name: "test", URL: url, Client: &http.Client{Transport: rt}, Timeout: timeout})
-		r := q.post(t.Context(), part{body: []byte("block 1 ")}, 0)
+		r := q.post(t.Context(), part{body: NewBody(nil, []byte("block 1 "))}, 0)
 		if r.verdict != retryLater || !strings.HasPrefix(r.text, want) {
 			t.Errorf("post to %s = %+v, want a retry with a text that begins %q", url, r, want)
 		}
@@ -168,7 +168,7 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 	defer here.Close()
 	rt := &http.Transport{DisableKeepAlives: true}
 	q := New(Config{}, "", logger(t), newTestMetrics(), Endpoint{Name: "test", URL: here.URL, Client: &http.Client{Transport: rt}})
-	if r := q.post(t.Context(), part{body: []byte("block 1 ")}, 0); r.verdict != misconfigured || hits != 0 {
+	if r := q.post(t.Context(), part{body: NewBody(nil, []byte("block 1 "))}, 0); r.verdict != misconfigured || hits != 0 {
 		t.Errorf("post = %+v with %d requests elsewhere, want misconfigured and none", r, hits)
 	}
 }
@@ -187,7 +187,7 @@ func TestEndlessAnswerIsReadToOneKiB(t *testing.T) {
 	defer endless.Close()
 	rt := &http.Transport{DisableKeepAlives: true}
 	q := New(Config{}, "", logger(t), newTestMetrics(), Endpoint{Name: "test", URL: endless.URL, Client: &http.Client{Transport: rt}})
-	r := q.post(t.Context(), part{body: []byte("block 1 ")}, 0)
+	r := q.post(t.Context(), part{body: NewBody(nil, []byte("block 1 "))}, 0)
 	if r.verdict != rejected || strings.Count(r.text, "z") != maxAnswer {
 		t.Errorf("post = verdict %d with %d bytes, want rejected with %d", r.verdict, strings.Count(r.text, "z"), maxAnswer)
 	}

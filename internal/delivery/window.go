@@ -14,7 +14,7 @@ const maxAhead = 2048
 
 // entry is a block on its way, in memory or on disk.
 type entry struct {
-	Block // Body is nil while only the disk has it
+	Block // Body is nil while only the disk has it, and when it is done with
 	seq   uint64
 	put   time.Time // when it entered the queue
 	total Amount
@@ -46,6 +46,14 @@ func (e *entry) done() Amount {
 
 // fresh forgets what was in vain, since something else is to be sent of the block next.
 func (e *entry) fresh() { e.vain, e.alone, e.again = 0, 0, time.Time{} }
+
+// forgetBody gives back the block's hold of its body, if it has one.
+func (e *entry) forgetBody() {
+	if e.Body != nil {
+		e.Body.Release()
+		e.Body = nil
+	}
+}
 
 // release ends the wait of a Put for the disk.
 func (e *entry) release() {

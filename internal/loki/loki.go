@@ -191,7 +191,7 @@ func (w *Writer) flush(ctx context.Context) error {
 	}
 	zip := s2.EncodeSnappy(w.zip[:cap(w.zip)], raw)
 	b := delivery.Block{
-		Body:  append(make([]byte, 0, len(zip)), zip...),
+		Body:  delivery.NewBody(nil, append(make([]byte, 0, len(zip)), zip...)),
 		Items: w.body.items,
 		Time:  time.Now(),
 	}
@@ -208,7 +208,7 @@ func (w *Writer) flush(ctx context.Context) error {
 	w.acks = nil
 	w.m.bodies.Inc()
 	w.m.rawBytes.Add(float64(len(raw)))
-	w.m.compressedBytes.Add(float64(len(b.Body)))
+	w.m.compressedBytes.Add(float64(b.Body.Len()))
 	w.m.openLines.Set(0)
 	w.body.reset()
 	return nil

@@ -79,7 +79,7 @@ func pushed(t *testing.T, external model.Labels, batches ...*model.LogBatch) []s
 	close(q)
 	var all []sent
 	for b := range q {
-		lines, _ := decode(t, b.Body)
+		lines, _ := decode(t, b.Body.AppendTo(nil))
 		if len(lines) != b.Items {
 			t.Errorf("block says %d items and has %d", b.Items, len(lines))
 		}
@@ -132,7 +132,7 @@ func TestLinesOfOneStreamShareItsLabels(t *testing.T) {
 	if err := w.flush(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	lines, streams := decode(t, (<-q).Body)
+	lines, streams := decode(t, (<-q).Body.AppendTo(nil))
 	if streams != 3 || len(lines) != 10 {
 		t.Errorf("%d lines in %d streams, want 10 in 3", len(lines), streams)
 	}
@@ -174,7 +174,7 @@ func TestBodiesEndAtTheirSizeAndAcksRunInOrder(t *testing.T) {
 	var got []string
 	seen := 0
 	for b := range q {
-		lines, _ := decode(t, b.Body)
+		lines, _ := decode(t, b.Body.AppendTo(nil))
 		size := 0
 		for _, l := range lines {
 			got = append(got, l.Line)
@@ -319,7 +319,7 @@ func TestBatchThatWasNotTakenIsNotSentAtTheStop(t *testing.T) {
 			t.Fatal(err)
 		}
 		b := <-q
-		lines, _ := decode(t, b.Body)
+		lines, _ := decode(t, b.Body.AppendTo(nil))
 		var got []string
 		for _, l := range lines {
 			got = append(got, l.Labels+l.Line)

@@ -22,7 +22,8 @@ type discard struct {
 func (d *discard) Put(_ context.Context, b delivery.Block) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.bytes += len(b.Body)
+	d.bytes += b.Body.Len()
+	b.Body.Release()
 	d.samples += b.Items
 	d.blocks++
 	return nil

@@ -18,6 +18,7 @@ type pool[T any] struct {
 	mu     sync.Mutex
 	free   []T
 	unused int // the fewest that were free since the last trim
+	most   int // free at a time, 0 for any number
 }
 
 // get returns something from the list, or something new.
@@ -40,7 +41,9 @@ func (p *pool[T]) get() T {
 func (p *pool[T]) put(x T) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.free = append(p.free, x)
+	if p.most == 0 || len(p.free) < p.most {
+		p.free = append(p.free, x)
+	}
 }
 
 // trim gives up what was not used since the last trim, which is at the front of the list.
@@ -62,6 +65,9 @@ func newBytePool(size int) *pool[[]byte] {
 const (
 	// chunkSize is the unit in which compressed data is held.
 	chunkSize = 16 << 10
+	// freeChunks bounds the list of chunks, into which a backlog comes back as it is delivered,
+	// to 4 MiB.
+	freeChunks = 256
 	// smallestRaw is the smallest size of buffers for what is not compressed yet.
 	smallestRaw = 16 << 10
 )
@@ -71,11 +77,12 @@ type buffers struct {
 	raw     []*pool[[]byte] // pieces before compression, by size
 	sizes   []int           // of raw, ascending, the last one for a whole piece
 	scratch *pool[[]byte]   // one piece after compression
-	chunks  *pool[[]byte]   // of chains
+	chunks  *pool[[]byte]   // of chains, and of the bodies that are made of them
 }
 
 func newBuffers() *buffers {
 	b := &buffers{scratch: newBytePool(maxPieceEncoded), chunks: newBytePool(chunkSize)}
+	b.chunks.most = freeChunks
 	for size := smallestRaw; size < pieceBytes/2; size *= 4 {
 		b.sizes = append(b.sizes, size)
 	}
@@ -113,6 +120,13 @@ func (b *buffers) putRaw(raw []byte) {
 		if cap(raw) == size {
 			b.raw[i].put(raw[:0])
 		}
+	}
+}
+
+// freeChunk takes back a chunk of a body. What has another size is not from the list.
+func (b *buffers) freeChunk(chunk []byte) {
+	if cap(chunk) == chunkSize {
+		b.chunks.put(chunk[:0])
 	}
 }
 
@@ -159,14 +173,6 @@ func (c *chain) write(p *pool[[]byte], b []byte) {
 		c.chunks[last] = chunk[:len(chunk)+n]
 		b = b[n:]
 	}
-}
-
-// appendTo appends all bytes to dst.
-func (c *chain) appendTo(dst []byte) []byte {
-	for _, chunk := range c.chunks {
-		dst = append(dst, chunk...)
-	}
-	return dst
 }
 
 // release empties the chain.

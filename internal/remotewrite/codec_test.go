@@ -64,8 +64,8 @@ func TestSplitHalvesDownToOneSampleAndLosesNothing(t *testing.T) {
 	}
 	for _, format := range []byte{Format1, Format2, Format1Zstd} {
 		b, _ := request(t, format, 57, 1)
-		want, _ := decode(t, format, b.Body)
-		if diff := cmp.Diff(want, split(format, b.Body, b.Items)); diff != "" {
+		want, _ := decode(t, format, b.Body.AppendTo(nil))
+		if diff := cmp.Diff(want, split(format, b.Body.AppendTo(nil), b.Items)); diff != "" {
 			t.Errorf("format %d, samples after splitting (-want +got):\n%s", format, diff)
 		}
 	}
@@ -79,7 +79,7 @@ func TestFallbackKeepsAllThatRemoteWrite1Holds(t *testing.T) {
 			want = append(want, s.text)
 		}
 	}
-	format, part, err := auto().Fallback(Format2, b.Body)
+	format, part, err := auto().Fallback(Format2, b.Body.AppendTo(nil))
 	if err != nil || format != Format1 {
 		t.Fatalf("Fallback = format %d, %v, want %d", format, err, Format1)
 	}
@@ -97,7 +97,7 @@ func TestFallbackKeepsAllThatRemoteWrite1Holds(t *testing.T) {
 	}
 	cfg := DefaultEndpointConfig()
 	cfg.ProtobufMessage = Message2
-	if _, _, err := NewCodec(cfg).Fallback(Format2, b.Body); !errors.Is(err, delivery.ErrNoFallback) {
+	if _, _, err := NewCodec(cfg).Fallback(Format2, b.Body.AppendTo(nil)); !errors.Is(err, delivery.ErrNoFallback) {
 		t.Errorf("Fallback where 2.0 is configured = %v, want none", err)
 	}
 }
@@ -154,7 +154,7 @@ func TestHeadersAreWhatTheProtocolsAskFor(t *testing.T) {
 func FuzzCodec(f *testing.F) {
 	for _, format := range []byte{Format1, Format2} {
 		b, _ := request(f, format, 2, 3)
-		f.Add(format == Format2, unpack(f, format, b.Body))
+		f.Add(format == Format2, unpack(f, format, b.Body.AppendTo(nil)))
 	}
 	f.Add(true, []byte("\x22\x00\x22\x01a\x2a\x04\x0a\x02\x01\x01\x2a\x04\x0a\x02\x01\x05"))
 	f.Fuzz(func(t *testing.T, modern bool, raw []byte) {

@@ -7,6 +7,8 @@ import (
 
 	"github.com/klauspost/compress/s2"
 	"github.com/klauspost/compress/zstd"
+
+	"github.com/ingot-telemetry/ingot/internal/delivery"
 )
 
 const (
@@ -46,11 +48,21 @@ func appendElements(dst *chain, buf *buffers, src []byte) {
 	}
 }
 
-// newBody returns a body of its own size, since a queue may keep it for long: the length of
-// the content and the elements.
-func newBody(size int, elements *chain) []byte {
-	body := make([]byte, 0, binary.MaxVarintLen32+elements.size)
-	return elements.appendTo(binary.AppendUvarint(body, uint64(size)))
+// newBody makes a body of the elements, behind the length of the content. The body takes over
+// the chunks of the chain, which is empty then, and returns them to their list when it is
+// delivered. A queue may keep it for long, so a last chunk that is mostly empty is left out of
+// that: its content moves to memory of its own size.
+func newBody(size int, elements *chain, buf *buffers) *delivery.Body {
+	chunks := make([][]byte, 0, 1+len(elements.chunks))
+	chunks = append(chunks, binary.AppendUvarint(nil, uint64(size)))
+	chunks = append(chunks, elements.chunks...)
+	if last := chunks[len(chunks)-1]; len(last) < chunkSize/2 && cap(last) == chunkSize {
+		chunks[len(chunks)-1] = slices.Clone(last)
+		buf.chunks.put(last[:0])
+	}
+	clear(elements.chunks)
+	elements.chunks, elements.size = elements.chunks[:0], 0
+	return delivery.NewBody(buf.freeChunk, chunks...)
 }
 
 // encodeBody compresses a whole request.
@@ -110,18 +122,21 @@ func newZstd() (*zstd.Encoder, error) {
 
 // transcoder makes zstd of bodies in snappy, the form in which requests grow.
 type transcoder struct {
-	zstd     *zstd.Encoder
-	raw, out []byte // scratch
+	zstd             *zstd.Encoder
+	snappy, raw, out []byte // scratch
 }
 
-func (t *transcoder) transcode(body []byte) ([]byte, error) {
+// transcode takes over the body.
+func (t *transcoder) transcode(body *delivery.Body) (*delivery.Body, error) {
+	t.snappy = body.AppendTo(t.snappy[:0])
+	body.Release()
 	if t.zstd == nil {
 		var err error
 		if t.zstd, err = newZstd(); err != nil {
 			return nil, err
 		}
 	}
-	raw, err := s2.Decode(t.raw[:cap(t.raw)], body)
+	raw, err := s2.Decode(t.raw[:cap(t.raw)], t.snappy)
 	if err != nil {
 		return nil, fmt.Errorf("snappy: %w", err)
 	}
@@ -129,5 +144,5 @@ func (t *transcoder) transcode(body []byte) ([]byte, error) {
 		t.raw = raw
 	}
 	t.out = t.zstd.EncodeAll(raw, t.out[:0])
-	return slices.Clone(t.out), nil // Of its own size, since a queue may keep it for long.
+	return delivery.NewBody(nil, slices.Clone(t.out)), nil // Of its own size, since a queue may keep it for long.
 }

@@ -6,6 +6,7 @@ import (
 	"math"
 	"slices"
 
+	"github.com/ingot-telemetry/ingot/internal/delivery"
 	"github.com/ingot-telemetry/ingot/internal/model"
 )
 
@@ -51,13 +52,11 @@ func (b *builder) reset() {
 func (b *builder) size() int { return len(b.wire) + len(b.series) }
 
 // seal compresses the request.
-func (b *builder) seal(buf *buffers) []byte {
+func (b *builder) seal(buf *buffers) *delivery.Body {
 	var c chain
 	appendElements(&c, buf, b.wire)
 	appendElements(&c, buf, b.series)
-	body := newBody(b.size(), &c)
-	c.release(buf.chunks)
-	return body
+	return newBody(b.size(), &c, buf)
 }
 
 // encoder2 appends samples to a builder. What it remembers belongs to that builder.

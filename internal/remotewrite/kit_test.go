@@ -44,7 +44,7 @@ func (r *receiver) Put(_ context.Context, b delivery.Block) error {
 	}
 	r.blocks = append(r.blocks, b)
 	r.items += b.Items
-	got, metadata := decode(r.t, b.Format, b.Body)
+	got, metadata := decode(r.t, b.Format, b.Body.AppendTo(nil))
 	if len(got) != b.Items {
 		r.t.Errorf("a block of format %d has %d samples, Items is %d", b.Format, len(got), b.Items)
 	}

@@ -39,7 +39,7 @@ type queue struct {
 
 func (q *queue) Put(_ context.Context, b delivery.Block) error {
 	time.Sleep(q.delay)
-	raw, err := s2.Decode(nil, b.Body)
+	raw, err := s2.Decode(nil, b.Body.AppendTo(nil))
 	if err != nil {
 		return err
 	}

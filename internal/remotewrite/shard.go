@@ -105,6 +105,7 @@ func (h *shard) putWhole(p *part) (errs []error) {
 	for _, w := range p.whole {
 		errs = append(errs, h.send(w.body, w.samples, w.raw))
 	}
+	p.whole = nil
 	return errs
 }
 
@@ -168,14 +169,13 @@ func (h *shard) end() error {
 	}
 	h.compress()
 	raw := h.size
-	body := newBody(raw, &h.elements)
-	h.elements.release(h.stream.buf.chunks)
+	body := newBody(raw, &h.elements, h.stream.buf)
 	h.size = 0
 	return h.send(body, n, raw)
 }
 
 // send hands a body in snappy to the queue, in the form in which it has to be.
-func (h *shard) send(body []byte, n, raw int) error {
+func (h *shard) send(body *delivery.Body, n, raw int) error {
 	if h.format == Format1Zstd {
 		t := h.stream.transcoders.get()
 		var err error
@@ -189,13 +189,14 @@ func (h *shard) send(body []byte, n, raw int) error {
 	return h.put(h.format, body, n, raw)
 }
 
-// put hands a body to the queue.
-func (h *shard) put(format byte, body []byte, samples, raw int) error {
+// put hands a body to the queue, for good.
+func (h *shard) put(format byte, body *delivery.Body, samples, raw int) error {
 	s := h.stream
 	err := s.Queue.Put(s.patience, delivery.Block{
 		Body: body, Items: samples, Time: time.Now(), Shard: h.id, Format: format,
 	})
 	if err != nil {
+		body.Release()
 		s.metrics.dropped[reasonQueue].Add(float64(samples))
 		if !h.refusing {
 			s.log.Error("queue does not take requests, samples are lost", "endpoint", s.Name, "count", samples, "err", err)
@@ -206,7 +207,7 @@ func (h *shard) put(format byte, body []byte, samples, raw int) error {
 	h.refusing = false
 	s.metrics.requests.Inc()
 	s.metrics.rawBytes.Add(float64(raw))
-	s.metrics.bytes.Add(float64(len(body)))
+	s.metrics.bytes.Add(float64(body.Len()))
 	return nil
 }
 

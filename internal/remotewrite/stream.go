@@ -5,6 +5,8 @@ import (
 	"hash/maphash"
 	"log/slog"
 	"time"
+
+	"github.com/ingot-telemetry/ingot/internal/delivery"
 )
 
 // finishTime is how long the last requests may take to get into a queue that has no room.
@@ -202,7 +204,7 @@ func (s *stream) putMetadata(format byte, raw []byte, families int) {
 	h := s.shards[0]
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if err := h.put(format, body, 0, len(raw)); err == nil {
+	if err := h.put(format, delivery.NewBody(nil, body), 0, len(raw)); err == nil {
 		s.metrics.metadata.Add(float64(families))
 	}
 }

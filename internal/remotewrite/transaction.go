@@ -3,6 +3,7 @@ package remotewrite
 import (
 	"errors"
 
+	"github.com/ingot-telemetry/ingot/internal/delivery"
 	"github.com/ingot-telemetry/ingot/internal/model"
 )
 
@@ -53,7 +54,7 @@ type part struct {
 
 // sealed is a whole request, in snappy.
 type sealed struct {
-	body         []byte
+	body         *delivery.Body
 	raw, samples int
 }
 
@@ -72,6 +73,9 @@ const maxLabels = 16 << 10
 func (p *part) release() {
 	p.staged1.release(p.stream.buf)
 	p.staged2.release(p.stream)
+	for _, w := range p.whole { // Of a scrape that was rolled back.
+		w.body.Release()
+	}
 	p.whole = nil
 	if cap(p.labels) > maxLabels {
 		p.labels = nil
@@ -186,8 +190,7 @@ func (p *part) append1(it *item) {
 func (p *part) compress(n int) {
 	s := p.stream
 	if len(p.pieces) > 0 && !s.fits(p.sum.raw+n, p.sum.samples+p.samples, p.elements.size) {
-		p.whole = append(p.whole, sealed{body: newBody(p.sum.raw, &p.elements), raw: p.sum.raw, samples: p.sum.samples})
-		p.elements.release(s.buf.chunks)
+		p.whole = append(p.whole, sealed{body: newBody(p.sum.raw, &p.elements, s.buf), raw: p.sum.raw, samples: p.sum.samples})
 		p.pieces, p.sum = p.pieces[:0], piece{}
 	}
 	before := p.elements.size
