@@ -33,10 +33,11 @@ func New(cfg promconfig.HTTPClientConfig, bundle TLS, name string) (*http.Client
 // NewScraper returns a client as [New] does, for requests to many servers, each asked once in
 // interval: a connection between two requests holds little memory and lives for more than
 // two intervals, long answers are read in large pieces, and a header of more than 256 KiB is an
-// error.
+// error. Requests over plain HTTP without a proxy do not go through net/http's transport, see
+// direct.
 func NewScraper(cfg promconfig.HTTPClientConfig, bundle TLS, name string, interval time.Duration) (*http.Client, error) {
 	return build(cfg, bundle, name, tuning{
-		buffers: 1 << 10, ahead: newReadAhead(), idle: 2*interval + 30*time.Second, idlePerHost: 100, headerBytes: 256 << 10,
+		buffers: 1 << 10, ahead: newReadAhead(), direct: true, idle: 2*interval + 30*time.Second, idlePerHost: 100, headerBytes: 256 << 10,
 	})
 }
 

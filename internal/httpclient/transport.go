@@ -14,6 +14,7 @@ import (
 type tuning struct {
 	buffers     int           // Bytes of each connection's read buffer and of its write buffer.
 	ahead       *readAhead    // Reads long answers in large pieces; nil reads them as they are asked for.
+	direct      bool          // Simple requests go around net/http's transport. Needs ahead.
 	idle        time.Duration // When an unused connection is closed.
 	idlePerHost int
 	headerBytes int64 // How long the header of an answer may be.
@@ -24,7 +25,11 @@ type tuning struct {
 // connection costs 10 KB. Authentication, TLS and the reading of files again are its parts.
 func newRoundTripper(cfg promconfig.HTTPClientConfig, t tuning) (http.RoundTripper, error) {
 	around := func(tlsConfig *tls.Config) (http.RoundTripper, error) {
-		return authenticated(cfg, t.transport(cfg, tlsConfig)), nil
+		next := t.transport(cfg, tlsConfig)
+		if !t.direct || next.Proxy != nil {
+			return authenticated(cfg, next), nil
+		}
+		return authenticated(cfg, newDirect(next, t)), nil
 	}
 	ctx := context.Background() // It matters to secret managers only, of which there are none.
 	tlsConfig, err := promconfig.NewTLSConfigWithContext(ctx, &cfg.TLSConfig)
