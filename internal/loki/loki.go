@@ -18,8 +18,6 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/klauspost/compress/s2"
-
 	"github.com/ingot-telemetry/ingot/internal/delivery"
 	"github.com/ingot-telemetry/ingot/internal/model"
 )
@@ -55,7 +53,7 @@ type Writer struct {
 	turn chan struct{}
 	body body
 	acks []func() // of the batches that end in the open body
-	zip  []byte   // scratch of the compressor
+	zip  compressor
 	// opened is when the first line came into the open body.
 	opened time.Time
 
@@ -186,12 +184,8 @@ func (w *Writer) stop(ctx context.Context) {
 // flush hands the open body to the queue. After an error the body is still open.
 func (w *Writer) flush(ctx context.Context) error {
 	raw := w.body.finish()
-	if n := s2.MaxEncodedLen(len(raw)); cap(w.zip) < n {
-		w.zip = make([]byte, n)
-	}
-	zip := s2.EncodeSnappy(w.zip[:cap(w.zip)], raw)
 	b := delivery.Block{
-		Body:  delivery.NewBody(nil, append(make([]byte, 0, len(zip)), zip...)),
+		Body:  w.zip.body(raw),
 		Items: w.body.items,
 		Time:  time.Now(),
 	}
@@ -202,13 +196,15 @@ func (w *Writer) flush(ctx context.Context) error {
 			}
 		}
 	}
+	size := b.Body.Len()
 	if err := w.queue.Put(ctx, b); err != nil {
+		b.Body.Release()
 		return fmt.Errorf("hand on %d lines: %w", b.Items, err)
 	}
-	w.acks = nil
+	w.acks = make([]func(), 0, len(w.acks)) // The next body has about as many.
 	w.m.bodies.Inc()
 	w.m.rawBytes.Add(float64(len(raw)))
-	w.m.compressedBytes.Add(float64(b.Body.Len()))
+	w.m.compressedBytes.Add(float64(size))
 	w.m.openLines.Set(0)
 	w.body.reset()
 	return nil
