@@ -68,6 +68,15 @@ type Endpoint struct {
 	// Codec knows the formats of the bodies. Without one a body that is too large is dropped
 	// whole, and there is one format.
 	Codec Codec
+	// Tenant tells apart the queues of one Name; it is part of status and metrics. Empty for
+	// the only or first one.
+	Tenant string
+	// Spool is for blocks whose source can make them again as long as it has not heard of
+	// their Ack, as lines can be read again from a file. Ack then also runs when a block has
+	// been synced to disk; that happens when it has not been acknowledged for five seconds, and
+	// at once while the endpoint fails or older blocks are on disk. Nothing in memory is
+	// dropped: Put waits while the memory is full.
+	Spool bool
 }
 
 // Queue delivers blocks to one endpoint. Three kinds of goroutines meet in it: the callers of
@@ -90,14 +99,18 @@ type Queue struct {
 	begun     time.Time // for the monotonic clock at the start
 	begunWall int64     // the wall clock at the start, ms since the Unix epoch
 
-	memoryLimit int64         // bytes
-	wakeSend    chan struct{} // something to send or to acknowledge
-	wakeDisk    chan struct{} // something to write or to remove
-	turn        chan struct{} // held by the one Put that waits for room
-	room        chan struct{} // memory has become free
-	closing     chan struct{} // closed when no Put is taken any more
+	wakeSend chan struct{} // something to send or to acknowledge
+	wakeDisk chan struct{} // something to write or to remove
+	turn     chan struct{} // held by the one Put that waits for room
+	room     chan struct{} // memory has become free
+	closing  chan struct{} // closed when no Put is taken any more
 
 	mu           sync.Mutex // guards what follows
+	memoryLimit  int64      // bytes
+	diskLimit    int64      // bytes, 0 for that of cfg
+	shared       bool       // see SetLimits
+	paceUntil    time.Time  // the disk space taken by a spool so far is paid for by then
+	lastPut      time.Time
 	closed       bool
 	diskReady    bool               // the directory has been read, or cannot be
 	nextSeq      uint64             // of the next block, also across restarts
@@ -174,6 +187,7 @@ func New(cfg Config, dir string, log *slog.Logger, m *Metrics, ep Endpoint) *Que
 		begun:       time.Now(),
 		begunWall:   time.Now().UnixMilli(),
 		memoryLimit: memoryOnly,
+		lastPut:     time.Now(),
 		wakeSend:    make(chan struct{}, 1),
 		wakeDisk:    make(chan struct{}, 1),
 		turn:        make(chan struct{}, 1),
@@ -189,7 +203,10 @@ func New(cfg Config, dir string, log *slog.Logger, m *Metrics, ep Endpoint) *Que
 		accounts:    accounts{dropped: map[string]Amount{}, unreported: map[string]*dropReport{}},
 		condition:   condition{state: StateOK},
 	}
-	if dir != "" {
+	switch {
+	case ep.Spool:
+		q.memoryLimit = spoolMemory
+	case dir != "":
 		q.memoryLimit = memoryBehind
 	}
 	if q.header0 == nil {
@@ -207,7 +224,8 @@ func New(cfg Config, dir string, log *slog.Logger, m *Metrics, ep Endpoint) *Que
 //
 // With a directory Put never waits for the endpoint. With durability always it returns when
 // the block is in a file, or after two seconds without an answer from the disk, which the
-// status then shows. Without a directory it waits for room in memory until ctx ends.
+// status then shows. Without a directory, and in a spool, it waits for room in memory until ctx
+// ends.
 //
 // After an error the block has not been taken and its body is still the caller's: ctx ended while waiting for room, or
 // [ErrClosed].
@@ -215,7 +233,7 @@ func (q *Queue) Put(ctx context.Context, b Block) error {
 	if b.Time.IsZero() {
 		b.Time = time.Now()
 	}
-	if q.dir == "" {
+	if q.waits() {
 		if err := q.waitForRoom(ctx, int64(b.Body.Len())); err != nil {
 			return err
 		}
@@ -244,7 +262,7 @@ func (q *Queue) Run(ctx context.Context) error {
 		defer close(done)
 		d.run(opened, stop)
 	}()
-	patience := time.NewTimer(diskPatience)
+	patience := time.NewTimer(q.openPatience())
 	defer patience.Stop()
 	select {
 	case err := <-opened:
@@ -266,6 +284,7 @@ func (q *Queue) Run(ctx context.Context) error {
 	case <-patience.C:
 		q.log.Warn("disk did not finish writing the queue in time", "path", q.dir)
 	}
+	q.callAcks() // Of a spool, for what was written last.
 	q.reportRest()
 	return nil
 }
@@ -290,7 +309,7 @@ func (q *Queue) reportRest() {
 	if memory.Blocks == 0 {
 		return
 	}
-	if q.dir == "" {
+	if q.waits() {
 		q.log.Info("queue stopped with unacknowledged data, which its source keeps", "count", memory.Items, "bytes", memory.Bytes)
 	} else {
 		q.log.Error("queue stopped with data that could not be written to disk and is lost", "count", memory.Items, "bytes", memory.Bytes, "path", q.dir)

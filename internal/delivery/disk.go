@@ -118,6 +118,9 @@ func (d *disk) spill(now time.Time) error {
 			return nil
 		}
 		seg, rec, err := d.write(e)
+		if err == nil && d.q.spools() {
+			err = d.keep(seg, rec)
+		}
 		if err != nil {
 			d.q.notWritten()
 			return err
@@ -158,7 +161,9 @@ func (d *disk) write(e *entry) (*segment, record, error) {
 
 // segmentSize is when a segment is full.
 func (d *disk) segmentSize() int64 {
-	return min(max(int64(d.q.cfg.MaxBytes)/segmentsPerCap, minSegmentBytes), maxSegmentBytes)
+	d.q.mu.Lock()
+	defer d.q.mu.Unlock()
+	return min(max(d.q.maxBytes()/segmentsPerCap, minSegmentBytes), maxSegmentBytes)
 }
 
 // begin starts a new segment.
@@ -239,6 +244,9 @@ func (d *disk) upkeep(now time.Time) {
 			}
 		}
 	}
+	for d.q.overShare() && d.dropOldest(dropQueueFull) {
+		continue
+	}
 	if d.q.active != nil && now.Sub(d.lastWrite) >= syncPause && d.q.delivered() {
 		d.seal(false)
 	}
@@ -273,9 +281,13 @@ func (d *disk) due() (at time.Time, ok bool) {
 		switch {
 		case len(d.q.mem) == 0 || d.q.spillMustWait():
 		case d.q.behind(time.Now()):
-			earliest(time.Now())
+			if at, wait := d.q.paced(time.Now()); wait {
+				earliest(at)
+			} else {
+				earliest(time.Now())
+			}
 		default:
-			earliest(d.q.mem[0].put.Add(spillAfter))
+			earliest(d.q.mem[0].put.Add(d.q.spillPause()))
 		}
 		if len(d.q.index.trash) > 0 {
 			earliest(time.Now())

@@ -60,7 +60,7 @@ func (q *Queue) reportDrops(end bool) {
 	if none {
 		return
 	}
-	for _, reason := range dropReasons() {
+	for _, reason := range q.reasons() {
 		q.mu.Lock()
 		r := q.unreported[reason]
 		if r == nil || r.amount == (Amount{}) || !end && now.Sub(r.reported) < reportPause {

@@ -51,7 +51,8 @@ func (q *Queue) enqueue(b Block) (stored <-chan struct{}, err error) {
 	total := Amount{Blocks: 1, Items: int64(b.Items), Bytes: int64(b.Body.Len())}
 	e := &entry{Block: b, seq: q.nextSeq, put: time.Now(), total: total, left: total}
 	q.nextSeq++
-	if q.dir != "" {
+	q.lastPut = e.put
+	if !q.waits() {
 		q.makeMemory(int64(b.Body.Len()))
 		if q.always() && q.writeError == "" {
 			e.stored = make(chan struct{})
@@ -134,7 +135,7 @@ func (q *Queue) behind(now time.Time) bool {
 	if len(q.mem) == 0 || q.dir == "" {
 		return false
 	}
-	return q.always() || q.closed || q.state != StateOK || now.Sub(q.mem[0].put) >= spillAfter ||
+	return q.always() || q.closed || q.state != StateOK || now.Sub(q.mem[0].put) >= q.spillPause() ||
 		q.index.left.Blocks > q.window.onDisk() // A backlog: more than what is on its way.
 }
 
@@ -149,7 +150,7 @@ type ack struct {
 // sender makes the calls. Blocks among them that the window still
 // holds are not done with.
 func (q *Queue) acknowledge(first, last uint64) {
-	from, _ := slices.BinarySearchFunc(q.acks, first, func(a *ack, seq uint64) int { return cmp.Compare(a.seq, seq) })
+	from, _ := q.findAck(first)
 	for _, a := range q.acks[from:] {
 		if a.seq > last {
 			break
@@ -163,12 +164,17 @@ func (q *Queue) acknowledge(first, last uint64) {
 	}
 }
 
-// callAcks calls what is due, in order of Put. Only the sender calls it.
+// findAck returns where the Ack of a block is, or would be.
+func (q *Queue) findAck(seq uint64) (i int, ok bool) {
+	return slices.BinarySearchFunc(q.acks, seq, func(a *ack, seq uint64) int { return cmp.Compare(a.seq, seq) })
+}
+
+// callAcks calls what is due, in order of Put. Only the sender calls it, and Run after its end.
 func (q *Queue) callAcks() {
 	for {
 		q.mu.Lock()
 		before := q.window.entries // Also blocks of a former run, which have no Ack.
-		if len(q.acks) == 0 || !q.acks[0].done || len(before) > 0 && before[0].seq < q.acks[0].seq {
+		if len(q.acks) == 0 || !q.acks[0].done || !q.spools() && len(before) > 0 && before[0].seq < q.acks[0].seq {
 			q.mu.Unlock()
 			return
 		}

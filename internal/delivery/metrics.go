@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -8,7 +9,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 )
 
-// Metrics are the metrics of all queues of a process, told apart by the label endpoint.
+// Metrics are the metrics of all queues of a process, told apart by the labels endpoint and
+// tenant; requests by endpoint only.
 //
 // Most of them are read from the queues when they are gathered, each queue at one moment, so
 // that put + restored = sent + dropped + queued holds in every scrape.
@@ -40,17 +42,24 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	return m
 }
 
-// add makes a queue visible. A later queue of the same endpoint takes the place of a former.
+// add makes a queue visible. A later queue of the same endpoint and tenant takes the place of a former.
 func (m *Metrics) add(q *Queue) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for i, old := range m.queues {
-		if old.ep.Name == q.ep.Name {
+		if old.ep.Name == q.ep.Name && old.ep.Tenant == q.ep.Tenant {
 			m.queues[i] = q
 			return
 		}
 	}
 	m.queues = append(m.queues, q)
+}
+
+// Forget makes a queue invisible that has ended and will not be run again. Its counts end with it.
+func (m *Metrics) Forget(q *Queue) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.queues = slices.DeleteFunc(m.queues, func(old *Queue) bool { return old == q })
 }
 
 // request counts a request that has ended.
@@ -69,7 +78,7 @@ type family struct {
 func families() []family {
 	var all []family
 	metric := func(kind prometheus.ValueType, name, help, label string, emit func(s Status, emit func(float64, ...string))) {
-		labels := []string{"endpoint"}
+		labels := []string{"endpoint", "tenant"}
 		if label != "" {
 			labels = append(labels, label)
 		}
@@ -88,7 +97,7 @@ func families() []family {
 	amount("retried", "that were sent again after a failure, counted each time", func(s Status) Amount { return s.Retried })
 	dropped := func(value func(Amount) int64) func(Status, func(float64, ...string)) {
 		return func(s Status, emit func(float64, ...string)) {
-			for _, reason := range dropReasons() {
+			for _, reason := range s.reasons {
 				emit(float64(value(s.Dropped[reason])), reason)
 			}
 		}
@@ -142,7 +151,7 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 		s := q.Status()
 		for _, f := range m.families {
 			f.emit(s, func(v float64, labels ...string) {
-				ch <- prometheus.MustNewConstMetric(f.desc, f.kind, v, append([]string{s.Endpoint}, labels...)...)
+				ch <- prometheus.MustNewConstMetric(f.desc, f.kind, v, append([]string{s.Endpoint, s.Tenant}, labels...)...)
 			})
 		}
 	}

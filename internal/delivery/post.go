@@ -35,6 +35,7 @@ type result struct {
 	code    int
 	text    string        // why the block was not accepted
 	asked   time.Duration // what the endpoint wants us to wait
+	refused []Refusal     // what the endpoint says it has refused; it has accepted the rest
 	written int           // how many items the endpoint has accepted, also where it refuses the rest
 	silent  bool          // it accepts, but does not say what, although the format wants it to
 	sent    part          // what was sent, which may be in another format than asked for
@@ -163,10 +164,12 @@ func (q *Queue) post(ctx context.Context, p part, attempt int) result {
 		return result{verdict: retryLater, text: describe(err, q.ep.Timeout)}
 	}
 	defer resp.Body.Close()
-	words, whole := readAnswer(resp.Body)
+	words, whole := readAnswer(resp.Body, q.answerLimit(resp.StatusCode))
 	words = withoutSecrets(words, whole, cmp.Or(resp.Request, req)) // The former has the credentials.
 	q.m.request(q.ep.Name, strconv.Itoa(resp.StatusCode), time.Since(start))
 	r := result{verdict: judge(resp.StatusCode, words), code: resp.StatusCode}
+	q.readRefusals(&r, words, whole, p)
+	words = strings.ToValidUTF8(words[:min(len(words), maxAnswer)], "")
 	if r.verdict == accepted {
 		q.readWritten(&r, resp.Header, p)
 		return r
@@ -234,11 +237,11 @@ func (q *Queue) readWritten(r *result, h http.Header, p part) {
 // readAnswer reads the beginning of an answer as text on one line. A body that is cut off or
 // too slow is as good as what has come of it; the status line has said what matters. whole says
 // that the answer has ended.
-func readAnswer(body io.Reader) (text string, whole bool) {
-	b, err := io.ReadAll(io.LimitReader(body, maxAnswer)) // See above.
+func readAnswer(body io.Reader, limit int64) (text string, whole bool) {
+	b, err := io.ReadAll(io.LimitReader(body, limit)) // See above.
 	return strings.Join(strings.FieldsFunc(strings.ToValidUTF8(string(b), "\ufffd"), func(r rune) bool {
 		return r < ' ' || r == 0x7f
-	}), " "), err == nil && len(b) < maxAnswer
+	}), " "), err == nil && int64(len(b)) < limit
 }
 
 // withoutRedirects returns a copy of the client that takes a redirect for the answer: our

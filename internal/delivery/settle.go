@@ -149,7 +149,11 @@ func (q *Queue) settlePart(e *entry, r result, reason string) {
 	p := r.sent
 	ms := e.Time.UnixMilli()
 	rest := p.amount
-	if r.written > 0 || r.verdict == accepted && p.amount.Items == 0 {
+	if len(r.refused) > 0 {
+		done := q.dropRefused(r, ms)
+		q.sent.add(done)
+		rest = Amount{}
+	} else if r.written > 0 || r.verdict == accepted && p.amount.Items == 0 {
 		done := Amount{Blocks: rest.Blocks, Items: min(int64(r.written), rest.Items), Bytes: rest.Bytes}
 		q.sent.add(done)
 		rest.sub(done)

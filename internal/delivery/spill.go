@@ -33,10 +33,14 @@ func (q *Queue) diskSlow() {
 func (q *Queue) degraded(err error) {
 	q.mu.Lock()
 	q.diskErrors++
-	first := q.cannotWrite(err.Error())
+	first, limit := q.cannotWrite(err.Error()), q.memoryLimit
 	q.mu.Unlock()
 	if first {
-		q.log.Error("queue cannot be written to disk, data is kept in memory", "bytes", q.memoryLimit, "err", err)
+		text := "queue cannot be written to disk, data is kept in memory"
+		if q.waits() {
+			text = "queue cannot be written to disk, its source waits while the memory is full"
+		}
+		q.log.Error(text, "bytes", limit, "err", err)
 	}
 }
 
@@ -92,7 +96,7 @@ func (q *Queue) spillMustWait() bool {
 func (q *Queue) nextSpill(now time.Time) *entry {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if !q.behind(now) || q.spillMustWait() {
+	if _, wait := q.paced(now); wait || !q.behind(now) || q.spillMustWait() {
 		return nil
 	}
 	q.writing = q.mem[0]
@@ -114,6 +118,9 @@ func (q *Queue) written(e *entry, s *segment, rec record) {
 	q.mu.Lock()
 	q.writing = nil
 	q.index.placed(s, rec, e.left)
+	if q.spools() {
+		q.spooled(e, rec)
+	}
 	if s.read == rec.at && (e.settled || e.taken) {
 		s.read = rec.end() // The sender has it already.
 	}
@@ -138,11 +145,19 @@ func (q *Queue) written(e *entry, s *segment, rec record) {
 	q.healed()
 }
 
+// overShare tells whether a spool holds more than a limit that has been lowered. A single block
+// that alone is over it stays.
+func (q *Queue) overShare() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.spools() && q.index.bytes > q.maxBytes() && len(q.index.segs) > 1
+}
+
 // overCap tells whether the files would pass the cap with need bytes more.
 func (q *Queue) overCap(need int64) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.index.bytes+need > int64(q.cfg.MaxBytes)
+	return q.index.bytes+need > q.maxBytes()
 }
 
 // onlyActive tells whether the segment that is being written is the oldest.

@@ -51,6 +51,8 @@ func (a *Amount) sub(b Amount) {
 // holds, in blocks, items and bytes.
 type Status struct {
 	Endpoint string `json:"endpoint"`
+	// Tenant tells apart the queues of one endpoint.
+	Tenant string `json:"tenant,omitempty"`
 	// URL is without credentials and query.
 	URL string `json:"url"`
 	// State is that of the endpoint, or degraded when only the disk has trouble.
@@ -95,6 +97,8 @@ type Status struct {
 	MaxParallel int    `json:"max_parallel"`
 	// Retries counts the requests that repeated one that had failed.
 	Retries int64 `json:"retries"`
+
+	reasons []string // that Dropped may have
 }
 
 // Status returns a snapshot for the status pages.
@@ -103,6 +107,7 @@ func (q *Queue) Status() Status {
 	defer q.mu.Unlock()
 	s := Status{
 		Endpoint:       q.ep.Name,
+		Tenant:         q.ep.Tenant,
 		URL:            q.shown,
 		State:          q.state,
 		Directory:      q.dir,
@@ -126,9 +131,10 @@ func (q *Queue) Status() Status {
 		Parallelism:    q.limit,
 		MaxParallel:    q.maxParallel,
 		Retries:        q.retries,
+		reasons:        q.reasons(),
 	}
 	if q.dir != "" {
-		s.DiskMaxBytes = int64(q.cfg.MaxBytes)
+		s.DiskMaxBytes = q.maxBytes()
 	}
 	switch {
 	case s.State != StateOK:

@@ -60,7 +60,7 @@ func (d *disk) sync(stopped bool) {
 		path := d.q.active.path
 		err := d.q.files.sync(d.file)
 		if err == nil && unlinked(d.file) {
-			err = errors.New("the file has been removed")
+			err = errUnlinked
 		}
 		if err != nil {
 			d.seal(false)
@@ -85,6 +85,9 @@ func (d *disk) sync(stopped bool) {
 		_ = d.dir.Sync() // Some file systems cannot; then names reach the disk when they do.
 	}
 }
+
+// errUnlinked says that what is written to an open file will be gone.
+var errUnlinked = errors.New("the file has been removed")
 
 // unlinked tells whether the file has no name any more.
 func unlinked(f *os.File) bool {
