@@ -3,7 +3,6 @@ package podlogs
 import (
 	"context"
 	"fmt"
-	"io"
 	"syscall"
 	"time"
 
@@ -20,6 +19,9 @@ const (
 	// maxHold is how much of a file is read past an open line before that line is given up:
 	// it bounds what is read again after a crash.
 	maxHold = 1 << 20
+	// smallTurn is what a look at a file should find. One that finds less is looked at less
+	// often.
+	smallTurn = 16 << 10
 	// maxSpare bounds the buffers that are kept for open lines, each of up to maxLine.
 	maxSpare = 4
 	// maxJoined is how much memory for joined lines is kept for the next turn.
@@ -39,11 +41,12 @@ type timing struct {
 	goneAge  time.Duration // what is not found for this long is gone
 	openAge  time.Duration // an open line is pushed when its file has been silent this long
 	hot      time.Duration // between two scans while something new appears
+	check    time.Duration // between two looks at the beginning of a file that is read
 }
 
 func defaultTiming() timing {
 	return timing{
-		tick:     100 * time.Millisecond,
+		tick:     250 * time.Millisecond,
 		pollMin:  250 * time.Millisecond,
 		pollMax:  time.Second,
 		settle:   500 * time.Millisecond,
@@ -51,6 +54,7 @@ func defaultTiming() timing {
 		goneAge:  10 * time.Second,
 		openAge:  30 * time.Second,
 		hot:      100 * time.Millisecond,
+		check:    5 * time.Second,
 	}
 }
 
@@ -58,6 +62,7 @@ func defaultTiming() timing {
 type reader struct {
 	c       *Collector
 	parser  parser
+	mem     []byte // one byte, then buf
 	buf     []byte
 	head    [fingerprintSize]byte
 	stat    syscall.Stat_t
@@ -65,6 +70,7 @@ type reader struct {
 	entries [2][]model.Entry // of lines without stages: of stdout, and of stderr where its labels differ
 	chains  []*chain
 
+	begun time.Time
 	now   time.Time
 	valid bool // every whole line in buf is valid UTF-8
 	count counts
@@ -88,7 +94,8 @@ type counts struct {
 }
 
 func newReader(c *Collector) *reader {
-	return &reader{c: c, buf: make([]byte, turnSize+headRoom), stager: newStager(c)}
+	mem := make([]byte, 1+turnSize+headRoom)
+	return &reader{c: c, mem: mem, buf: mem[1:], begun: time.Now(), stager: newStager(c)}
 }
 
 // run reads until ctx ends.
@@ -99,7 +106,7 @@ func (r *reader) run(ctx context.Context) {
 		if r.round(ctx) {
 			continue
 		}
-		pause.Reset(r.c.timing.tick)
+		pause.Reset(r.c.timing.tick - time.Since(r.begun)%r.c.timing.tick)
 		select {
 		case <-pause.C:
 		case <-ctx.Done():
@@ -184,28 +191,39 @@ func (r *reader) advance(ctx context.Context, ch *chain) (busy bool) {
 // turn reads once from a file. atEnd tells that there was nothing new, progress that
 // something was taken.
 func (r *reader) turn(ctx context.Context, t *tail) (atEnd, progress bool) {
-	if err := syscall.Fstat(t.fd, &r.stat); err != nil {
-		r.failed(t, fmt.Errorf("look at the file: %w", err))
-		return false, false
+	var data []byte
+	var err error
+	if t.hot { // There is most likely more, so that a look at the size can be spared.
+		data, err = r.read(t)
 	}
-	size, off := r.stat.Size, t.off.Load()
-	t.sized(size)
-	if size < off {
+	if err == nil && len(data) <= t.left {
+		if err = syscall.Fstat(t.fd, &r.stat); err != nil {
+			r.failed(t, fmt.Errorf("look at the file: %w", err))
+			return false, false
+		}
+		t.sized(r.stat.Size)
+		if r.stat.Size < t.off.Load() {
+			r.truncated(ctx, t)
+		}
+		if r.stat.Size == t.off.Load()+int64(t.left) {
+			r.idle(t)
+			return true, false
+		}
+		data, err = r.read(t)
+	}
+	if err == nil && r.rewritten(t) {
 		r.truncated(ctx, t)
-		off = 0
+		data, err = r.read(t)
 	}
-	if size == off+int64(t.left) {
-		r.idle(t)
-		return true, false
-	}
-	if off > 0 && r.rewritten(t) {
-		r.truncated(ctx, t)
-		off = 0
-	}
-	n, err := t.file.ReadAt(r.buf, off)
-	if err != nil && err != io.EOF {
+	off := t.off.Load()
+	if err != nil {
 		r.failed(t, fmt.Errorf("read at byte %d: %w", off, err))
 		return false, false
+	}
+	if len(data) == len(r.buf) {
+		t.resize()
+	} else if size := off + int64(len(data)); size > t.size.Load() {
+		t.sized(size)
 	}
 	if t.fail(nil) {
 		r.c.log.Info("log file can be read again", "path", t.name())
@@ -213,19 +231,60 @@ func (r *reader) turn(ctx context.Context, t *tail) (atEnd, progress bool) {
 	t.state.Store(stateReading)
 	t.failing = time.Time{}
 	t.lastData, t.backoff, t.nextPoll = r.now, 0, time.Time{}
-	r.fingerprint(t, off, r.buf[:n])
-	consumed := r.lines(t, r.buf[:n])
+	r.fingerprint(t, off, data)
+	consumed := r.lines(t, data)
 	t.begun = t.begun || consumed > 0
+	t.hot = consumed > 0
 	r.finish(ctx, t, consumed)
 	if consumed == 0 {
 		r.idle(t)
+	} else if len(data) < len(r.buf) && consumed+t.left == len(data) {
+		r.rest(t, consumed)
 	}
 	return false, consumed > 0
 }
 
+// read reads on in a file into buf. The byte before, which is a line end as a rule, stands
+// before that.
+func (r *reader) read(t *tail) ([]byte, error) {
+	off, into := t.off.Load(), r.buf
+	if off > 0 {
+		off, into = off-1, r.mem
+	}
+	n, err := syscall.Pread(t.fd, into, off)
+	for err == syscall.EINTR {
+		n, err = syscall.Pread(t.fd, into, off)
+	}
+	return r.buf[:max(0, n-len(into)+len(r.buf))], err
+}
+
+// rest puts off the next look at a file that was read to its end, to which more is being
+// written: the less there was, the longer.
+func (r *reader) rest(t *tail, consumed int) {
+	t.backoff = r.c.timing.pollMin
+	if consumed < smallTurn {
+		t.backoff *= 2
+	}
+	if view := t.chain.view; view[len(view)-1] == t { // Others are in the way of the next file.
+		t.nextPoll = r.poll(t.backoff)
+	}
+}
+
+// poll returns the time after a pause, at which all files have their turn that are due about
+// then: a program that wakes up rarely costs less.
+func (r *reader) poll(pause time.Duration) time.Time {
+	grid := r.c.timing.tick
+	return r.begun.Add((r.now.Sub(r.begun) + pause + grid/2).Truncate(grid))
+}
+
 // rewritten tells whether a file does not begin any more as it did: it became shorter and
-// grew again between two looks, which its size does not tell.
+// grew again between two looks, which its size does not tell. That what was read follows a line
+// end tells it nearly as well as the beginning does, which is read less often.
 func (r *reader) rewritten(t *tail) bool {
+	if t.off.Load() == 0 || r.mem[0] == '\n' && r.now.Sub(t.checked) < r.c.timing.check {
+		return false
+	}
+	t.checked = r.now
 	head, err := readHead(t.file, r.head[:])
 	return err == nil && !t.print.fits(head) // Reading will say what is wrong.
 }
@@ -249,8 +308,9 @@ func (r *reader) fingerprint(t *tail, off int64, data []byte) {
 
 // idle puts off the next look at a file that has nothing new.
 func (r *reader) idle(t *tail) {
+	t.hot = false
 	t.backoff = min(max(2*t.backoff, r.c.timing.pollMin), r.c.timing.pollMax)
-	t.nextPoll = r.now.Add(t.backoff)
+	t.nextPoll = r.poll(t.backoff)
 	if t.sealed {
 		t.state.Store(stateFinished)
 	} else {

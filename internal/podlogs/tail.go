@@ -81,6 +81,8 @@ type tail struct {
 	lastData time.Time
 	nextPoll time.Time
 	backoff  time.Duration
+	hot      bool      // the last look found something
+	checked  time.Time // when its beginning was last looked at
 	failing  time.Time // since when it cannot be read; zero while it can
 	state    atomic.Int32
 
