@@ -196,6 +196,9 @@ func (x *pass) append(row series.Row, at int64, histogram bool) error {
 // metric that was looked at last belongs where it did.
 func (x *pass) family(b *model.Batch, row series.Row, s *model.Sample) uint32 {
 	f := &x.families
+	if !f.open {
+		return 0
+	}
 	if x.l.pool.renames {
 		f.sure = false
 		return f.place(b, finishedName(b.At(s.Labels)))
@@ -205,7 +208,7 @@ func (x *pass) family(b *model.Batch, row series.Row, s *model.Sample) uint32 {
 	if f.placed != 0 && f.sure && f.metric == name && known {
 		return f.placed
 	}
-	place := f.place(b, metricName(key))
+	place := f.place(b, metricName(key, f.name))
 	f.metric, f.sure = name, place != 0 && known && key[0] != '{' // Not with the name inside.
 	return place
 }

@@ -176,8 +176,9 @@ func (f *familyReader) settle() {
 }
 
 // metricName returns the metric name of a key, which stands before the braces or, quoted, as
-// the first thing inside them. It is empty when there is none.
-func metricName(key []byte) []byte {
+// the first thing inside them. It is empty when there is none. It is found sooner when it begins
+// with the name of a family.
+func metricName(key, family []byte) []byte {
 	if len(key) > 0 && key[0] == '{' { // {"name",label="value"}
 		start := bytes.IndexByte(key, '"') + 1
 		if start == 0 {
@@ -186,6 +187,9 @@ func metricName(key []byte) []byte {
 		key = key[start:]
 	}
 	n := 0
+	if bytes.HasPrefix(key, family) {
+		n = len(family)
+	}
 	for n < len(key) && key[n] != '{' && key[n] != '"' && key[n] != ' ' && key[n] != '\t' {
 		n++
 	}
