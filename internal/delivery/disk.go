@@ -310,6 +310,7 @@ func (d *disk) due() (at time.Time, ok bool) {
 // probe finds out whether the disk takes data again: a segment is begun, with room for a
 // block in it.
 func (d *disk) probe() error {
+	d.removeTrash() // Perhaps that is what the disk is full of.
 	if d.q.active == nil {
 		if err := d.begin(); err != nil {
 			return err

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"time"
 )
 
@@ -31,6 +32,20 @@ func (r *reader) close() {
 	if r.file != nil {
 		r.file.Close() // Only read from: nothing can be lost.
 		r.file = nil
+	}
+}
+
+// closeGone closes the file of a segment that is delivered or dropped: as long as it is open a
+// deleted file takes up disk space.
+func (q *Queue) closeGone(r *reader) {
+	if r.file == nil {
+		return
+	}
+	q.mu.Lock()
+	gone := !slices.ContainsFunc(q.index.segs, func(s *segment) bool { return s.path == r.path })
+	q.mu.Unlock()
+	if gone {
+		r.close()
 	}
 }
 

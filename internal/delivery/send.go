@@ -28,6 +28,8 @@ func (q *Queue) deliver(ctx context.Context) {
 	for {
 		q.callAcks()
 		q.reportDrops(false)
+		q.closeGone(&q.scanner)
+		q.closeGone(&q.loader)
 		wait, more := q.launch(requests, landed)
 		if ctx.Err() != nil && (!more || wait > 0 || requests.Err() != nil) && !q.flying() {
 			return

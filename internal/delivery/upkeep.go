@@ -102,6 +102,9 @@ func unlinked(f *os.File) bool {
 // removeTrash deletes the files of delivered and dropped segments.
 func (d *disk) removeTrash() {
 	paths := d.q.takeTrash()
+	if len(paths) > 0 {
+		wake(d.q.wakeSend) // It may have them open.
+	}
 	for i, path := range paths {
 		if err := os.Remove(path); err != nil && !isGone(err) {
 			d.q.returnTrash(paths[i:])
