@@ -44,6 +44,8 @@ type Pod struct {
 	Labels         map[string]string
 	// Annotations are those of the pod without kubectl's last-applied-configuration.
 	Annotations map[string]string
+	// Version is another one whenever something of the pod has changed, and never 0.
+	Version uint64
 	// Owner is the controller of the pod, if it has one.
 	Owner Owner
 }
@@ -58,6 +60,7 @@ type PodStore struct {
 
 	mu      sync.RWMutex       // guards all below
 	byUID   map[string]*podRef // under the uid and, where there is one, the mirror uid
+	version uint64
 	live    int
 	deleted []*podRef // in the order of deletion
 }
@@ -138,6 +141,8 @@ func (s *PodStore) forgetOld(ctx context.Context) {
 }
 
 func (s *PodStore) put(p Pod) {
+	s.version++
+	p.Version = s.version
 	r := &podRef{pod: p}
 	if old := s.byUID[p.UID]; old == nil || !old.deletedAt.IsZero() {
 		s.live++

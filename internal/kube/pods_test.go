@@ -67,7 +67,8 @@ func TestPodStoreKeepsThePodsOfItsNode(t *testing.T) {
 		Labels:      map[string]string{"app": "x"},
 		Annotations: map[string]string{"note": "n"},
 	}
-	if diff := cmp.Diff(want, got); !ok || diff != "" {
+	want.Version = got.Version
+	if diff := cmp.Diff(want, got); !ok || diff != "" || got.Version == 0 {
 		t.Errorf("Pod(ns, a, u1): found %t, -want +got\n%s", ok, diff)
 	}
 	for _, id := range [][3]string{{"ns", "b", "u2"}, {"ns", "a", "u2"}, {"other", "a", "u1"}, {"ns", "other", "u1"}, {"ns", "a", ""}} {
@@ -93,14 +94,19 @@ func TestPodStoreFollowsChanges(t *testing.T) {
 	changed := w.pods.Changed()
 	w.server.Put(t, kit.KubePod("ns", "a", "u1", node, nil, nil))
 	<-changed
-	if _, ok := w.pods.Pod("ns", "a", "u1"); !ok {
+	before, ok := w.pods.Pod("ns", "a", "u1")
+	if !ok {
 		t.Fatal("a new pod is not found")
 	}
 	changed = w.pods.Changed()
 	w.server.Put(t, kit.KubePod("ns", "a", "u1", node, map[string]string{"v": "2"}, nil))
 	<-changed
-	if p, _ := w.pods.Pod("ns", "a", "u1"); p.Labels["v"] != "2" {
-		t.Fatalf("labels after a change are %v", p.Labels)
+	after, _ := w.pods.Pod("ns", "a", "u1")
+	if after.Labels["v"] != "2" {
+		t.Fatalf("labels after a change are %v", after.Labels)
+	}
+	if after.Version == before.Version {
+		t.Errorf("the version after a change is %d still", after.Version)
 	}
 	changed = w.pods.Changed()
 	w.server.Delete(t, "Pod", "ns", "a")

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/common/model"
 
 	"github.com/ingot-telemetry/ingot/internal/config"
+	"github.com/ingot-telemetry/ingot/internal/kube"
 	"github.com/ingot-telemetry/ingot/internal/stage"
 )
 
@@ -42,6 +43,20 @@ type PodConfig struct {
 	// ExcludeNamespaces leaves these namespaces out; each entry is a name or an anchored
 	// regular expression. It wins over Namespaces. Default empty: none.
 	ExcludeNamespaces []string `yaml:"exclude_namespaces"`
+	// DiscoveryMethod is all or annotation. With all every pod is collected whose annotation
+	// annotation_selector is not false, no or skip; with annotation it must be there and not
+	// be empty, too. Without the API server, all collects every pod and annotation none. A pod
+	// that is left out later is not read on from then. Default all.
+	DiscoveryMethod string `yaml:"discovery_method"`
+	// AnnotationSelector is the annotation that discovery_method looks at. Default
+	// logs.grafana.com/pods.enabled.
+	AnnotationSelector string `yaml:"annotation_selector"`
+	// LabelSelector restricts collection to pods with these labels, written as for kubectl:
+	// app=web,tier in (a,b),!canary. Lines of a pod then wait until the API server has told
+	// its labels. Default empty: all.
+	LabelSelector string `yaml:"label_selector,omitempty"`
+	// Limits bounds how fast the lines of containers are read.
+	Limits LimitsConfig `yaml:"limits"`
 	// Profile is the version of k8s-monitoring whose labels the streams have: v2, v3 or v4. It
 	// also sets the defaults of structured_metadata and labels_to_keep. Default v3.
 	Profile Profile `yaml:"profile"`
@@ -104,10 +119,13 @@ func DefaultPodConfig() PodConfig {
 // plainPodConfig returns the defaults that do not depend on the profile.
 func plainPodConfig() PodConfig {
 	return PodConfig{
-		Path:            "/var/log/pods",
-		Profile:         ProfileV3,
-		MetadataTimeout: config.Duration(5 * time.Second),
-		ScanInterval:    config.Duration(time.Second),
+		Path:               "/var/log/pods",
+		DiscoveryMethod:    discoverAll,
+		AnnotationSelector: "logs.grafana.com/pods.enabled",
+		Limits:             LimitsConfig{MaxDelay: config.Duration(time.Hour)},
+		Profile:            ProfileV3,
+		MetadataTimeout:    config.Duration(5 * time.Second),
+		ScanInterval:       config.Duration(time.Second),
 	}
 }
 
@@ -160,6 +178,16 @@ func (c PodConfig) Validate() error {
 	}
 	checkPatterns(&ps, "namespaces", c.Namespaces)
 	checkPatterns(&ps, "exclude_namespaces", c.ExcludeNamespaces)
+	if c.DiscoveryMethod != discoverAll && c.DiscoveryMethod != discoverAnnotation {
+		ps.Add("discovery_method", "must be all or annotation, is %q", c.DiscoveryMethod)
+	}
+	if c.AnnotationSelector == "" {
+		ps.Add("annotation_selector", "must be an annotation such as logs.grafana.com/pods.enabled")
+	}
+	if _, err := kube.ParseSelector(c.LabelSelector); err != nil {
+		ps.Add("label_selector", "%v", err)
+	}
+	c.Limits.validate(&ps, "limits")
 	switch c.Profile {
 	case ProfileV2, ProfileV3, ProfileV4:
 	default:

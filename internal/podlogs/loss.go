@@ -18,6 +18,7 @@ const (
 	lostDamaged     = "damaged"
 	lostTooLarge    = "too_large"
 	lostUnreadable  = "unreadable"
+	lostUnknownPod  = "unknown_pod"
 )
 
 // Loss is a part of a file that was never read.
@@ -30,7 +31,8 @@ type Loss struct {
 	// file that does not tell, the compressed bytes that could not be read.
 	Bytes int64 `json:"bytes"`
 	// Reason is rotated_away (removed by the node before it was read), damaged or too_large (a
-	// compressed file), or unreadable (removed while it could not be read).
+	// compressed file), unreadable (removed while it could not be read), or unknown_pod (removed
+	// before the API server said whether the pod is chosen).
 	Reason string `json:"reason"`
 	Err    string `json:"error,omitempty"`
 }
@@ -43,6 +45,7 @@ func (c *Collector) lose(l Loss) {
 		c.losses = append(c.losses[:0], c.losses[1:]...)
 	}
 	c.losses = append(c.losses, l)
+	c.tally(tallyKey{l.Namespace, l.Pod, l.Reason}, 0, l.Bytes, l.Time)
 	c.mu.Unlock()
 	args := []any{"namespace", l.Namespace, "pod", l.Pod, "path", l.Path, "bytes", l.Bytes, "reason", l.Reason}
 	if l.Err != "" {

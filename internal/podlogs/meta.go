@@ -35,25 +35,38 @@ func (c *Collector) label(ch *chain, now time.Time) bool {
 	}
 	if c.pods != nil && now.Sub(ch.looked) >= pause {
 		ch.looked = now
-		if p, ok := c.pods.Pod(ch.pod.namespace, ch.pod.name, ch.uid); ok {
-			c.render(ch, p)
-		} else if met := ch.met.Load(); met != nil && !ch.labelled {
-			c.render(ch, *met)
+		p, ok := c.pods.Pod(ch.pod.namespace, ch.pod.name, ch.uid)
+		if met := ch.met.Load(); !ok && met != nil && !ch.labelled {
+			p, ok = *met, true
+		}
+		if ok {
+			if ch.excluded = !c.selection.chooses(p); ch.excluded {
+				return false
+			}
+			c.meetAgain(ch, p, now)
 		}
 	}
-	if !ch.labelled && (c.pods == nil || now.Sub(ch.found) >= time.Duration(c.cfg.Pods.MetadataTimeout)) {
-		ch.labels, ch.joins = c.rules.of(ch.pod), multilineOf(ch.pod)
-		ch.labelled, ch.bare = true, c.pods != nil
+	if !ch.labelled && (c.pods == nil || !c.selection.needsPod() && now.Sub(ch.found) >= time.Duration(c.cfg.Pods.MetadataTimeout)) {
+		c.render(ch, now)
+		ch.bare = c.pods != nil
 	}
 	return ch.labelled
 }
 
-func (c *Collector) render(ch *chain, p kube.Pod) {
-	known := ch.pod.labels != nil || ch.pod.annotations != nil
-	if ch.labelled && known && maps.Equal(p.Labels, ch.pod.labels) && maps.Equal(p.Annotations, ch.pod.annotations) {
+// meetAgain takes over what the cluster knows of the pod of a chain.
+func (c *Collector) meetAgain(ch *chain, p kube.Pod, now time.Time) {
+	if ch.labelled && !ch.bare && p.Version == ch.version && (p.Version != 0 ||
+		maps.Equal(p.Labels, ch.pod.labels) && maps.Equal(p.Annotations, ch.pod.annotations)) {
 		return
 	}
+	ch.version = p.Version
 	ch.pod.labels, ch.pod.annotations, ch.pod.owner = p.Labels, p.Annotations, p.Owner
-	ch.labels, ch.joins = c.rules.of(ch.pod), multilineOf(ch.pod)
-	ch.labelled, ch.bare = true, false
+	c.render(ch, now)
+	ch.bare = false
+}
+
+// render derives what follows from the pod of a chain.
+func (c *Collector) render(ch *chain, now time.Time) {
+	ch.labels, ch.joins, ch.labelled = c.rules.of(ch.pod), multilineOf(ch.pod), true
+	c.setLimit(ch, now)
 }

@@ -10,6 +10,7 @@ import (
 type Metrics struct {
 	bytesRead, linesRead, linesPushed, partsJoined *prometheus.CounterVec
 	linesDropped, linesAltered, linesBare          *prometheus.CounterVec
+	bytesDropped                                   *prometheus.CounterVec
 	linesJoined, redacted, unobserved              *prometheus.CounterVec
 	partsPending, linesHeld                        *prometheus.GaugeVec
 	files, filesSkipped, lag                       *prometheus.GaugeVec
@@ -37,6 +38,8 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		unobserved:  counter("ingot_podlogs_values_unobserved_total", "Values that the stage metrics could not count: they were no number, or the metric has too many series."),
 		linesDropped: counter("ingot_podlogs_lines_dropped_total",
 			"Lines that were left out, by reason.", "reason"),
+		bytesDropped: counter("ingot_podlogs_dropped_bytes_total",
+			"Bytes of log files that were read and left out, by reason.", "reason"),
 		linesAltered: counter("ingot_podlogs_lines_altered_total",
 			"Lines that were pushed with a changed text, by reason: cut at the maximum length, invalid UTF-8 replaced, leading NUL bytes removed, or unfinished when their file ended or fell silent.", "reason"),
 		linesBare:    counter("ingot_podlogs_lines_without_metadata_total", "Lines that were pushed without the labels that only Kubernetes knows, which it had not told within pod_logs.metadata_timeout."),
@@ -45,7 +48,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		files:        gauge("ingot_podlogs_files", "Log files by state.", "state"),
 		filesSkipped: gauge("ingot_podlogs_files_skipped", "Entries of log directories that are not read, by reason.", "reason"),
 		lag:          gauge("ingot_podlogs_lag_bytes", "Bytes in open log files that the destination has not accepted yet."),
-		lost:         counter("ingot_podlogs_lost_bytes_total", "Bytes of log files that were never read, as far as is known, by reason: removed by the node first, compressed files that are damaged or too large, and files that were removed while they could not be read.", "reason"),
+		lost:         counter("ingot_podlogs_lost_bytes_total", "Bytes of log files that were never read, as far as is known, by reason: removed by the node first, compressed files that are damaged or too large, and files that were removed while they could not be read or while their pod was not known.", "reason"),
 		truncations:  counter("ingot_podlogs_truncations_total", "Files that became shorter than what had been read of them and were read again from their start."),
 		scanErrors:   counter("ingot_podlogs_scan_errors_total", "Attempts to list a directory or open a file that were refused."),
 		positionWrites: counter("ingot_podlogs_position_writes_total",
@@ -60,6 +63,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 // Reasons for lines dropped and altered.
 const (
 	dropMalformed = "malformed"
+	dropLimited   = "rate_limited"
 	dropNUL       = "nul"
 
 	alterCut        = "cut"
@@ -72,6 +76,7 @@ const (
 type metrics struct {
 	bytesRead, linesRead, linesPushed, partsJoined prometheus.Counter
 	malformed, nulLines, bare                      prometheus.Counter
+	limitedLines, limitedBytes                     prometheus.Counter
 	cut, utf8, nul, unfinished                     prometheus.Counter
 	linesJoined, redacted, unobserved              prometheus.Counter
 	dropped                                        *prometheus.CounterVec
@@ -84,7 +89,7 @@ type metrics struct {
 func (m *Metrics) of(endpoint string) *metrics {
 	own := prometheus.Labels{"endpoint": endpoint}
 	lost := m.lost.MustCurryWith(own)
-	for _, reason := range []string{lostRotatedAway, lostDamaged, lostTooLarge, lostUnreadable} {
+	for _, reason := range []string{lostRotatedAway, lostDamaged, lostTooLarge, lostUnreadable, lostUnknownPod} {
 		lost.WithLabelValues(reason) // An alert on an increase needs the 0 before it.
 	}
 	return &metrics{
@@ -94,6 +99,8 @@ func (m *Metrics) of(endpoint string) *metrics {
 		partsJoined:  m.partsJoined.With(own),
 		malformed:    m.linesDropped.WithLabelValues(endpoint, dropMalformed),
 		nulLines:     m.linesDropped.WithLabelValues(endpoint, dropNUL),
+		limitedLines: m.linesDropped.WithLabelValues(endpoint, dropLimited),
+		limitedBytes: m.bytesDropped.WithLabelValues(endpoint, dropLimited),
 		bare:         m.linesBare.With(own),
 		cut:          m.linesAltered.WithLabelValues(endpoint, alterCut),
 		utf8:         m.linesAltered.WithLabelValues(endpoint, alterUTF8),

@@ -24,6 +24,7 @@ package podlogs
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"regexp"
 	"slices"
@@ -68,6 +69,8 @@ type Collector struct {
 	programs   []*stage.Program // of pod_logs, then of each element of file_logs
 	custom     *stage.Metrics   // nil where another collector counts them
 	rules      *labelRules
+	selection  selection
+	limits     limits // the buckets in it belong to the reader
 	// inFlight is the number of pushes that have not been acknowledged.
 	inFlight atomic.Int64
 
@@ -79,6 +82,7 @@ type Collector struct {
 	skipped []Skipped
 	scanned time.Time
 	losses  []Loss // the last maxLosses
+	tallies map[tallyKey]*PodLoss
 }
 
 // New returns a collector that reads what cfg, which has passed Validate, names. pods may be
@@ -89,10 +93,17 @@ func New(cfg Config, log *slog.Logger, m *Metrics, pods Pods, positions *Positio
 		cfg: cfg, log: log, m: m.of(positions.endpoint), pods: pods, positions: positions, sink: sink,
 		timing: defaultTiming(), maxUnzipped: maxUnzipped,
 		rules:  newLabelRules(&cfg.Pods, len(cfg.Pods.Stages) > 0),
+		limits: limits{cfg: cfg.Pods.Limits, namespaces: make(map[string]*bucket)},
 		chains: make(map[string]*chain),
 		byID:   make(map[fileID]*tail),
 	}
 	var err error
+	if c.selection, err = newSelection(&cfg.Pods); err != nil {
+		return nil, err
+	}
+	if cfg.Pods.Enabled && pods == nil && c.selection.needsPod() {
+		return nil, errors.New("choose pods by pod_logs.discovery_method or pod_logs.label_selector: that needs the API server; set kubernetes.kubeconfig_file outside of a cluster")
+	}
 	if c.programs, err = compileStages(&cfg, c.rules.keep); err != nil {
 		return nil, err
 	}

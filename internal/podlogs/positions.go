@@ -232,6 +232,13 @@ func (p *Positions) release(pos *position) {
 	pos.open, pos.whole, pos.seen = false, true, time.Now()
 }
 
+// reopenable tells that a file that was released may be read on.
+func (p *Positions) reopenable(pos *position) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	pos.whole = false
+}
+
 // prune drops what has been gone for long. keep lists places that are still needed, and so are
 // those of files in or below the directories of blind, which cannot be looked into. It returns
 // what was not found for age, had unread bytes and is missing from its path; that is told once.

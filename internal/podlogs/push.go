@@ -21,6 +21,7 @@ func (r *reader) finish(ctx context.Context, t *tail, consumed int) {
 	}
 	t.off.Add(int64(consumed))
 	r.count.bytes += consumed
+	t.chain.limit.spend(consumed, r.now)
 	r.hand(ctx, t.chain)
 }
 

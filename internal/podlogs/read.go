@@ -119,7 +119,7 @@ func (r *reader) round(ctx context.Context) (busy bool) {
 	r.chains = r.c.snapshot(r.chains)
 	for _, ch := range r.chains {
 		r.now = time.Now()
-		if r.c.label(ch, r.now) && r.mayRead(ctx, ch) && r.advance(ctx, ch) {
+		if r.ready(ctx, ch) && r.mayRead(ctx, ch) && r.within(ctx, ch) && r.advance(ctx, ch) {
 			busy = true
 		}
 		if ctx.Err() != nil {

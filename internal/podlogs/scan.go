@@ -140,7 +140,7 @@ func (s *scanner) pods(path string) {
 			d.skip(top, e.name, skipName)
 			continue
 		}
-		if !s.takes(p.namespace) {
+		if !s.takes(p.namespace) || s.excluded(p, uid, filepath.Join(path, e.name)) {
 			continue
 		}
 		s.pod(d, top, e, p, uid)

@@ -18,6 +18,8 @@ type Status struct {
 	Skipped []Skipped `json:"skipped"`
 	// Lost is the latest losses, oldest first.
 	Lost []Loss `json:"lost,omitempty"`
+	// Pods are what did not reach the destination since the start, by pod and reason.
+	Pods []PodLoss `json:"pods,omitempty"`
 }
 
 // FileStatus is a snapshot of one open file. Sizes and offsets are in bytes.
@@ -57,7 +59,7 @@ type Skipped struct {
 func (c *Collector) Status() Status {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s := Status{Endpoint: c.positions.endpoint, Scanned: c.scanned, Files: make([]FileStatus, 0, len(c.byID)), Skipped: c.skipped, Lost: slices.Clone(c.losses)}
+	s := Status{Endpoint: c.positions.endpoint, Scanned: c.scanned, Files: make([]FileStatus, 0, len(c.byID)), Skipped: c.skipped, Lost: slices.Clone(c.losses), Pods: c.podLosses()}
 	for _, t := range c.byID {
 		f := t.status()
 		s.LagBytes += f.lag()

@@ -33,6 +33,9 @@ type chain struct {
 	labelled bool      // labels may be used
 	bare     bool      // they are of the path alone although there is Kubernetes
 	looked   time.Time // when the pod was last asked for
+	version  uint64    // of the pod that labels are made of
+	excluded bool      // the pod is not selected any more
+	limit    *limit    // nil for none
 
 	// pipes is the state of the stages, nil where lines pass as they are; piped tells that it
 	// has been made, for what joins was then.

@@ -1,0 +1,122 @@
+package podlogs
+
+import (
+	"context"
+	"path/filepath"
+	"time"
+
+	"github.com/ingot-telemetry/ingot/internal/kube"
+)
+
+// Values of discovery_method.
+const (
+	discoverAll        = "all"
+	discoverAnnotation = "annotation"
+)
+
+// selection chooses pods by what only the cluster knows of them.
+type selection struct {
+	annotation string
+	optIn      bool
+	labels     kube.Selector
+}
+
+func newSelection(c *PodConfig) (selection, error) {
+	labels, err := kube.ParseSelector(c.LabelSelector)
+	return selection{c.AnnotationSelector, c.DiscoveryMethod == discoverAnnotation, labels}, err
+}
+
+// needsPod tells that nothing can be said of a pod that is not known.
+func (s *selection) needsPod() bool { return s.optIn || !s.labels.Everything() }
+
+// chooses tells whether the lines of a pod are wanted, as k8s-monitoring decides it.
+func (s *selection) chooses(p kube.Pod) bool {
+	switch p.Annotations[s.annotation] {
+	case "false", "no", "skip":
+		return false
+	case "":
+		if s.optIn {
+			return false
+		}
+	}
+	return s.labels.Matches(p.Labels)
+}
+
+// excluded tells that the pod whose log directory is at dir is left out. The positions of its
+// files stay, in case that it comes back.
+func (s *scanner) excluded(p pod, uid, dir string) bool {
+	if s.c.pods == nil {
+		return false
+	}
+	known, ok := s.c.pods.Pod(p.namespace, p.name, uid)
+	if !ok || s.c.selection.chooses(known) {
+		return false
+	}
+	s.blind = append(s.blind, filepath.Clean(dir))
+	return true
+}
+
+// ready tells whether lines of a chain may be read, and lets go of one of which they may not be
+// read any more.
+func (r *reader) ready(ctx context.Context, ch *chain) bool {
+	switch {
+	case r.c.label(ch, r.now):
+		return true
+	case ch.excluded:
+		r.leave(ctx, ch, "")
+	case r.c.selection.needsPod() && r.forgotten(ch):
+		r.leave(ctx, ch, lostUnknownPod)
+	}
+	return false
+}
+
+// forgotten tells that every file of a chain has been gone for a while.
+func (r *reader) forgotten(ch *chain) bool {
+	for _, t := range ch.view {
+		if gone, ok := t.goneSince(); !ok || r.now.Sub(gone) < r.c.timing.closeAge {
+			return false
+		}
+	}
+	return len(ch.view) > 0 && r.now.Sub(ch.found) >= time.Duration(r.c.cfg.Pods.MetadataTimeout)
+}
+
+// leave closes the files of a chain where they stand. What they have beyond is lost for the
+// given reason, or for none where it is not wanted.
+func (r *reader) leave(ctx context.Context, ch *chain, reason string) {
+	for _, t := range ch.view {
+		for i := range t.parts {
+			r.giveUp(&t.parts[i])
+			t.parts[i] = part{}
+		}
+		if rest := t.size.Load() - t.off.Load(); rest > 0 && reason != "" {
+			r.c.lose(Loss{
+				Time: r.now, Path: t.name(), Namespace: ch.pod.namespace, Pod: ch.pod.name,
+				Bytes: rest, Reason: reason,
+			})
+		}
+	}
+	r.drain(ch)
+	r.hand(ctx, ch)
+	if ctx.Err() != nil {
+		return
+	}
+	for _, t := range ch.view {
+		if r.unzip != nil && r.unzip.t == t {
+			r.unzip = nil
+		}
+		r.c.abandonAt(t, reason != "")
+	}
+}
+
+// abandonAt closes a file before its end; whole tells that it does not come back.
+func (c *Collector) abandonAt(t *tail, whole bool) {
+	pos := t.pos.Load()
+	pos.size.Store(t.off.Load()) // Nothing of it counts as lost.
+	c.mu.Lock()
+	c.detach(t)
+	c.mu.Unlock()
+	if !whole {
+		c.positions.reopenable(pos)
+	}
+	_ = t.file.Close() // It was only read.
+}
