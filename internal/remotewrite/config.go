@@ -39,7 +39,8 @@ const (
 // EndpointConfig is how samples for one destination are put together to requests. It is part
 // of the destination's block.
 type EndpointConfig struct {
-	// MaxSamplesPerSend ends a request that has this many samples. Default 10000.
+	// MaxSamplesPerSend ends a request that has this many samples. Default 0: 10000, in 2.0
+	// 20000, where a sample is about eight times smaller before compression.
 	MaxSamplesPerSend int `yaml:"max_samples_per_send"`
 	// MaxBytes ends a request that has this size before compression, which makes it about
 	// ten times smaller. One of about 700KiB after compression ends in any case. Default 8MiB.
@@ -81,7 +82,6 @@ type MetadataConfig struct {
 // DefaultEndpointConfig returns the defaults.
 func DefaultEndpointConfig() EndpointConfig {
 	return EndpointConfig{
-		MaxSamplesPerSend:    10_000,
 		MaxBytes:             8 * config.MiB,
 		BatchSendDeadline:    config.Duration(time.Second),
 		ProtobufMessage:      Message1,
@@ -109,8 +109,8 @@ func reserved(name string) bool {
 // Validate returns every problem as [config.Problems].
 func (c EndpointConfig) Validate() error {
 	var ps config.Problems
-	if c.MaxSamplesPerSend < 1 {
-		ps.Add("max_samples_per_send", "must be at least 1, is %d", c.MaxSamplesPerSend)
+	if c.MaxSamplesPerSend < 0 {
+		ps.Add("max_samples_per_send", "must be 0 or more, is %d", c.MaxSamplesPerSend)
 	}
 	if c.MaxBytes < minRequestBytes || c.MaxBytes > maxRequestBytes {
 		ps.Add("max_bytes", "must be between %s and %s, is %s", minRequestBytes, maxRequestBytes, c.MaxBytes)

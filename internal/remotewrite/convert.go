@@ -61,11 +61,15 @@ func (r *request2) addSymbols(b *builder, m *merger, series []byte) error {
 		}
 		return nil
 	}
+	plain := true // so far
 	return fields(series, func(f field) error {
+		before := plain
+		plain = f.tag() == tagSamples || f.tag() == tagHist2
 		switch tag := f.tag(); {
-		case tag == tagRefs && &f.whole[0] == &series[0]:
+		case tag == tagRefs && before:
 			return useAll(f.value)
-		case tag == tagSamples, tag == tagHist2:
+		case plain:
+			plain = before
 			return nil
 		case tag == tagExemplars2:
 			first := true

@@ -19,6 +19,10 @@ import (
 //	Histogram  { ...; int64 timestamp = 15; int64 start_timestamp = 17; }
 //	Exemplar   { repeated uint32 labels_refs = 1; double value = 2; int64 timestamp = 3; }
 //	Metadata   { MetricType type = 1; uint32 help_ref = 3; uint32 unit_ref = 4; }
+//
+// Fields may stand in any order. The sample comes before the labels here, and in it the timestamp
+// before the value: so what repeats from series to series lies together, also that one
+// object's labels are followed by those of the next one, and snappy makes 6 % less of it.
 const (
 	tagSeries2    = 5<<3 | wireBytes
 	tagRefs       = 1<<3 | wireBytes // of a series, and of an exemplar
@@ -115,12 +119,12 @@ func (e *encoder2) add(b *builder, it *item, metadata *model.Metadata) {
 	dst := slices.Grow(b.series, size+1+binary.MaxVarintLen32)
 	dst = append(dst, tagSeries2)
 	dst = binary.AppendUvarint(dst, uint64(size))
+	dst = appendValue2(dst, it, value)
 	if n > 0 {
 		dst = append(dst, tagRefs)
 		dst = binary.AppendUvarint(dst, uint64(n))
 		dst = append(dst, refs...)
 	}
-	dst = appendValue2(dst, it, value)
 	dst = append(dst, e.exemplars...)
 	b.series = append(dst, meta...)
 	b.samples++
@@ -158,13 +162,12 @@ func appendValue2(dst []byte, it *item, size int) []byte {
 		}
 		return dst
 	}
-	dst = append(dst, tagSamples, byte(size))
+	dst = append(dst, tagSamples, byte(size), tagTime)
+	dst = binary.AppendUvarint(dst, uint64(it.T))
 	if bits := math.Float64bits(it.V); bits != 0 { // Zero is what a field that is missing means.
 		dst = append(dst, tagValue)
 		dst = binary.LittleEndian.AppendUint64(dst, bits)
 	}
-	dst = append(dst, tagTime)
-	dst = binary.AppendUvarint(dst, uint64(it.T))
 	if it.Start != 0 {
 		dst = append(dst, tagStart)
 		dst = binary.AppendUvarint(dst, uint64(it.Start))

@@ -31,7 +31,7 @@ func TestWriterHoldsLittle(t *testing.T) {
 	}{
 		"1.0":  {func(*EndpointConfig) {}, 4_400_000},
 		"zstd": {func(c *EndpointConfig) { c.Compression = compressionZstd }, 8_600_000},
-		"2.0":  {func(c *EndpointConfig) { c.ProtobufMessage = Message2 }, 5_300_000},
+		"2.0":  {func(c *EndpointConfig) { c.ProtobufMessage = Message2 }, 7_000_000},
 	}
 	targets := [][]*model.Batch{chunked(stateMetrics(72_000))}
 	cadvisor, small := chunked(cAdvisor(4000)), chunked(node(1400))

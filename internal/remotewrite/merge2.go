@@ -34,21 +34,19 @@ func (m *merger) merge(dst, src *builder) {
 }
 
 func (m *merger) appendSeries(dst *builder, series []byte) {
+	at := plainPrefix(series)
+	plain, rest := series[:at], series[at:]
 	m.label = m.label[:0]
-	if len(series) > 0 && series[0] == tagRefs {
-		m.label, series = m.mapRefs(m.label, series)
+	if len(rest) > 0 && rest[0] == tagRefs {
+		m.label, rest = m.mapRefs(m.label, rest)
 	}
-	// What follows holds references in exemplars and metadata only, which few samples have.
-	tail := series
-	if at := plainPrefix(series); at < len(series) {
-		m.body = append(m.body[:0], series[:at]...)
-		m.body = m.mapFields(m.body, series[at:])
-		tail = m.body
-	}
+	// What follows are exemplars and metadata, which few samples have.
+	m.body = m.mapFields(m.body[:0], rest)
 	out := append(dst.series, tagSeries2)
-	out = binary.AppendUvarint(out, uint64(len(m.label)+len(tail)))
+	out = binary.AppendUvarint(out, uint64(len(plain)+len(m.label)+len(m.body)))
+	out = append(out, plain...)
 	out = append(out, m.label...)
-	dst.series = append(out, tail...)
+	dst.series = append(out, m.body...)
 }
 
 // plainPrefix returns how much of the fields of a series holds no reference.
@@ -108,10 +106,14 @@ func (m *merger) mapFields(dst, fields []byte) []byte {
 	for len(fields) > 0 {
 		tag := fields[0]
 		size, n := binary.Uvarint(fields[1:])
-		message := fields[1+n : 1+n+int(size)]
-		fields = fields[1+n+int(size):]
-		if tag == tagMetadata2 {
+		whole, message := fields[:1+n+int(size)], fields[1+n:1+n+int(size)]
+		fields = fields[len(whole):]
+		switch tag {
+		case tagMetadata2:
 			dst = m.mapMetadata(dst, message)
+			continue
+		case tagSamples, tagHist2: // Behind the labels in requests of other programs.
+			dst = append(dst, whole...)
 			continue
 		}
 		m.inner = m.inner[:0]

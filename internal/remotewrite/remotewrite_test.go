@@ -180,7 +180,7 @@ func TestRequestsEndBySamplesAndByBytes(t *testing.T) {
 		sum := 0
 		for i, n := range q.sizes() {
 			sum += n
-			if n > cfg.MaxSamplesPerSend || len(q.raw[i]) > int(cfg.MaxBytes) {
+			if cfg.MaxSamplesPerSend > 0 && n > cfg.MaxSamplesPerSend || len(q.raw[i]) > int(cfg.MaxBytes) {
 				t.Errorf("%s: request %d has %d samples and %d bytes, over the limit", name, i, n, len(q.raw[i]))
 			}
 		}
@@ -373,11 +373,11 @@ func TestConfigSaysEverythingThatIsWrong(t *testing.T) {
 		t.Errorf("defaults: %v", err)
 	}
 	err := EndpointConfig{
-		MaxBytes: 100, Compression: "zstd", MetadataConfig: MetadataConfig{Send: true},
+		MaxSamplesPerSend: -1, MaxBytes: 100, Compression: "zstd", MetadataConfig: MetadataConfig{Send: true},
 		WriteRelabelConfigs: []*relabel.Config{nil, {Action: relabel.Replace}},
 		Headers:             map[string]promconfig.Secret{"content-type": "text/plain", "X-Own": "ok"},
 	}.Validate()
-	want := `max_samples_per_send: must be at least 1, is 0
+	want := `max_samples_per_send: must be 0 or more, is -1
 max_bytes: must be between 16KiB and 64MiB, is 100B
 batch_send_deadline: must be longer than 0s, is 0s
 protobuf_message: must be prometheus.WriteRequest, io.prometheus.write.v2.Request or auto, is ""

@@ -94,7 +94,7 @@ func (h *shard) fits(raw, samples int) bool {
 // fits tells whether a request of 1.0 may have so many bytes before compression and so many
 // samples. elements is what it has after compression without what was added last.
 func (s *stream) fits(raw, samples, elements int) bool {
-	return raw <= s.maxBytes && samples <= s.Config.MaxSamplesPerSend && elements < maxSent
+	return raw <= s.maxBytes && samples <= s.maxSamples && elements < maxSent
 }
 
 // putWhole hands over the whole requests of a transaction.
@@ -115,7 +115,11 @@ func (h *shard) added(n int) error {
 		h.deadline = time.Now().Add(time.Duration(h.stream.Config.BatchSendDeadline))
 		h.stream.wake()
 	}
-	if h.samples += n; h.samples >= h.stream.Config.MaxSamplesPerSend {
+	most := h.stream.maxSamples
+	if h.format == Format2 {
+		most = h.stream.maxSamples2
+	}
+	if h.samples += n; h.samples >= most {
 		return h.end()
 	}
 	return nil
@@ -139,7 +143,7 @@ func (h *shard) commit2(p *part) error {
 		return errors.Join(errs...)
 	}
 	n := p.open.samples
-	if h.samples > 0 && (h.samples+n > h.stream.Config.MaxSamplesPerSend || h.open.size()+p.open.size() > h.stream.maxBytes2) {
+	if h.samples > 0 && (h.samples+n > h.stream.maxSamples2 || h.open.size()+p.open.size() > h.stream.maxBytes2) {
 		errs = append(errs, h.end())
 	}
 	if h.samples == 0 {

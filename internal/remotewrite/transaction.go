@@ -229,7 +229,7 @@ func (p *part) append2(it *item) {
 		m = &it.batch.Metadata[it.Family-1]
 	}
 	p.encoder.add(p.open, it, m)
-	if p.open.samples >= s.Config.MaxSamplesPerSend || p.open.size() >= s.maxBytes2 {
+	if p.open.samples >= s.maxSamples2 || p.open.size() >= s.maxBytes2 {
 		p.whole = append(p.whole, sealed{body: p.open.seal(s.buf), raw: p.open.size(), samples: p.open.samples})
 		p.open.reset()
 		p.encoder.reset()
