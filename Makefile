@@ -62,10 +62,12 @@ e2e: ## Ingot in a real Kubernetes with a real Cortex and Loki (root).
 
 .PHONY: fuzz
 fuzz: ## Run each fuzz target for FUZZTIME (30s).
-	@grep -rl --include='*_test.go' '^func Fuzz' internal | while read -r file; do \
-		sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\).*/\1/p' "$$file" | while read -r name; do \
-			echo "== $$name in $${file%/*}"; \
-			go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) "./$${file%/*}" </dev/null; \
+	@for module in . test/diff; do \
+		(cd $$module; grep -rl --include='*_test.go' --exclude-dir=diff '^func Fuzz' *) | while read -r file; do \
+			sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\).*/\1/p' "$$module/$$file" | while read -r name; do \
+				echo "== $$name in $${file%/*} of $$module"; \
+				go -C $$module test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) "./$${file%/*}" </dev/null; \
+			done; \
 		done; \
 	done
 

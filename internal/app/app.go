@@ -204,6 +204,8 @@ func (p *program) buildMetrics(m *delivery.Metrics) error {
 		Version:  p.Version,
 		External: common,
 		Pressure: func() int { return int(p.memory.Level()) },
+
+		MemoryLimit: func() int64 { return p.memory.Status().Limit },
 	}
 	p.scraping = scrape.New(p.Config.Scrape, p.component("scrape"), p.reg, writer, opts, jobs)
 	p.sources = append(p.sources, part{"scrape", p.scraping.Run})

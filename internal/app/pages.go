@@ -18,6 +18,7 @@ func (p *program) pages() web.Pages {
 		Config:  p.Config.YAML,
 		Ready:   p.ready,
 		Queues:  p.queueStatus,
+		Memory:  func() any { return p.memory.Status() },
 
 		Profiling: p.Profiling,
 	}

@@ -14,6 +14,9 @@ const (
 	windowSize = 256 << 10
 	// unzipperSize is about what a gzip reader holds with its window and tables.
 	unzipperSize = 48 << 10
+	// scrapeSize is about what a scrape takes beside that, above all for its goroutines and
+	// the buffers of its connection. It bounds how many there are at once.
+	scrapeSize = 32 << 10
 )
 
 // buffers lends out what bodies are read into, and bounds what is lent at a time. Buffers of
@@ -21,14 +24,19 @@ const (
 // are left to the collector.
 type buffers struct {
 	mu   sync.Mutex // guards what follows
-	held int        // Bytes of all that is lent.
+	held int        // Bytes of all that is lent, and of scrapes.
 	max  int        // 0 is no limit.
-	free [4][][]byte
-	zips []*unzipper
+	// memory is how many bytes the process may use, of which a quarter is lent at most. Nil and
+	// 0 are no limit.
+	memory func() int64
+	free   [4][][]byte
+
+	scrapes int // Under way.
+	zips    []*unzipper
 }
 
-func newBuffers(limit int) *buffers {
-	b := &buffers{max: limit}
+func newBuffers(limit int, memory func() int64) *buffers {
+	b := &buffers{max: limit, memory: memory}
 	n := runtime.GOMAXPROCS(0)
 	for i, keep := range [...]int{32, 16, 8, n + 2} {
 		b.free[i] = make([][]byte, 0, keep)
@@ -82,17 +90,41 @@ func (b *buffers) giveBack(buf []byte) {
 	}
 }
 
+// begin counts a scrape, which end must follow unless it is refused.
+func (b *buffers) begin() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if err := b.take(scrapeSize); err != nil {
+		return err
+	}
+	b.scrapes++
+	return nil
+}
+
+// end ends the count of a scrape.
+func (b *buffers) end() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.held -= scrapeSize
+	b.scrapes--
+}
+
 // lent returns how many bytes of buffers are in use.
 func (b *buffers) lent() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.held
+	return b.held - b.scrapes*scrapeSize
 }
 
 // take counts n bytes as lent. The caller holds mu.
 func (b *buffers) take(n int) error {
 	if b.max > 0 && b.held+n > b.max {
-		return fail(reasonBudget, "max_bodies_in_flight exceeded: the responses being read have more than %d bytes", b.max)
+		return fail(reasonBudget, "max_bodies_in_flight exceeded: the scrapes under way take more than %d bytes", b.max)
+	}
+	if b.memory != nil {
+		if limit := b.memory() / 4; limit > 0 && int64(b.held+n) > limit {
+			return fail(reasonBudget, "the scrapes under way take more than %d bytes, a quarter of the memory limit; raise that", limit)
+		}
 	}
 	b.held += n
 	return nil

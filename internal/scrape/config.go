@@ -45,9 +45,10 @@ type Config struct {
 	// ExtraScrapeMetrics adds scrape_timeout_seconds, scrape_sample_limit and
 	// scrape_body_size_bytes to each target's series. Default false.
 	ExtraScrapeMetrics bool `yaml:"extra_scrape_metrics"`
-	// MaxBodiesInFlight is how many bytes of buffers may hold responses that are being read,
-	// over all targets. A scrape that would exceed it fails. A response needs at most 256 KiB
-	// unless one line is longer, but all of its size in protobuf. Default 512MiB, 0 is no limit.
+	// MaxBodiesInFlight is how many bytes scrapes under way may take, over all targets, and
+	// never more than a quarter of the memory limit. A scrape that would exceed it fails. Each
+	// takes 32 KiB, and for its response at most 256 KiB unless one line is longer, but all of
+	// its size in protobuf. Default 512MiB, 0 is no limit but that of memory.
 	MaxBodiesInFlight config.Size `yaml:"max_bodies_in_flight"`
 	// Protocols are the formats to ask for, the most wanted first: PrometheusProto,
 	// OpenMetricsText1.0.0, OpenMetricsText0.0.1, PrometheusText1.0.0, PrometheusText0.0.4.

@@ -35,7 +35,7 @@ const (
 	maxHelp = 8 << 10
 	// maxFamilies bounds what the families of a target take, in bytes, of which each takes
 	// familyBytes beside its texts. Those behind it are sent without metadata.
-	maxFamilies = 16 << 20
+	maxFamilies = 8 << 20
 	familyBytes = 160
 	// maxKept is how much scratch is kept between expositions, in bytes.
 	maxKept = 64 << 10

@@ -29,9 +29,9 @@ type fetcher struct {
 	buffers   *buffers
 }
 
-// newFetcher returns a fetcher for all targets of a manager. version is the program's.
-func newFetcher(cfg Config, version string) *fetcher {
-	return &fetcher{userAgent: "Ingot/" + version, near: cfg.IdentityNetworks, buffers: newBuffers(int(cfg.MaxBodiesInFlight))}
+// newFetcher returns a fetcher for all targets of a manager.
+func newFetcher(cfg Config, o Options) *fetcher {
+	return &fetcher{userAgent: "Ingot/" + o.Version, near: cfg.IdentityNetworks, buffers: newBuffers(int(cfg.MaxBodiesInFlight), o.MemoryLimit)}
 }
 
 // request is what a target is asked with, and what is remembered of its answers. A target
@@ -66,6 +66,9 @@ func (f *fetcher) newRequest(t *target, cfg *JobConfig) (*request, error) {
 // comes next, and for the errors.
 func (f *fetcher) open(ctx context.Context, client *http.Client, ask *request, r *response) (expfmt.Format, error) {
 	*r = response{from: f, ask: ask}
+	if err := f.buffers.begin(); err != nil {
+		return 0, err
+	}
 	r.timed, r.cancel = context.WithTimeout(ctx, ask.timeout)
 	resp, err := ask.send(r.timed, client) //nolint:bodyclose // By r.close.
 	if err != nil {

@@ -83,7 +83,7 @@ const (
 	dropFuture       = "too_far_ahead"
 	dropScrapeFailed = "scrape_failed"
 	dropRefused      = "push_failed"
-	dropMemory       = "memory"  // The process has no room for more series.
+	dropMemory       = "memory"   // The process has no room for more series.
 	dropInvalid      = "invalid"  // Of exemplars: labels too long, or no timestamp where one is due.
 	dropTooMany      = "too_many" // Of exemplars: more series have one than are remembered.
 )

@@ -99,6 +99,7 @@ func (r *response) close() {
 	r.cancel()
 	r.from.buffers.giveBack(r.buf)
 	r.from.buffers.giveBackUnzipper(r.zip)
+	r.from.buffers.end()
 	if r.eof {
 		r.ask.last = r.total
 	}

@@ -40,7 +40,7 @@ func asked(t testing.TB, cfg Config, job, address string) (*fetcher, *request) {
 		t.Fatal(err)
 	}
 	full := c.WithDefaults(cfg)
-	f := newFetcher(cfg, "1.2.3")
+	f := newFetcher(cfg, Options{Version: "1.2.3"})
 	parsing, err := parsingOptions(labels.NewBuilder(labels.EmptyLabels()), &full)
 	if err != nil {
 		t.Fatal(err)

@@ -61,6 +61,9 @@ type Options struct {
 	// Pressure says how much memory is in use as one of the levels of package memory: from
 	// 2 on no new series are taken, from 3 on targets are not scraped. Nil is 0.
 	Pressure func() int
+	// MemoryLimit is how many bytes the process may use, 0 without a limit, which Nil means
+	// too. Scrapes under way get at most a quarter of it.
+	MemoryLimit func() int64
 }
 
 // Manager runs jobs.
@@ -134,7 +137,7 @@ func newShared(cfg Config, sink Sink, o Options) *shared {
 		series:    tables,
 		seed:      tables.Seed(),
 		scheduler: newScheduler(),
-		fetcher:   newFetcher(cfg, o.Version),
+		fetcher:   newFetcher(cfg, o),
 		scratches: make(chan *scratch, n),
 	}
 	if sh.pressure == nil {

@@ -35,8 +35,8 @@ type Pages struct {
 	// Healthy returns why the process should be restarted, Ready why it should not be
 	// counted on yet; nil when all is well.
 	Healthy, Ready func() error
-	// Targets, Logs, Queues and Kubernetes return snapshots that encoding/json can write.
-	Targets, Logs, Queues, Kubernetes func() any
+	// Targets, Logs, Queues, Kubernetes and Memory return snapshots that encoding/json can write.
+	Targets, Logs, Queues, Kubernetes, Memory func() any
 	// Profiling adds /debug/pprof/, which lets everybody who can connect slow the process
 	// down and look into its memory. Default false.
 	Profiling bool
@@ -139,6 +139,7 @@ func routes(gatherer prometheus.Gatherer, p Pages) *http.ServeMux {
 		{"/status/logs", p.Logs},
 		{"/status/queues", p.Queues},
 		{"/status/kubernetes", p.Kubernetes},
+		{"/status/memory", p.Memory},
 	} {
 		if s.snapshot != nil {
 			page(s.path, status(s.snapshot))

@@ -31,6 +31,7 @@ func pages() Pages {
 		Queues:  func() any { return nil },
 
 		Kubernetes: func() any { return []string{"pods"} },
+		Memory:     func() any { return map[string]string{"level": "ok"} },
 	}
 }
 
@@ -63,14 +64,15 @@ func TestEveryPageAnswers(t *testing.T) {
 	f("/status/logs", "application/json", `"files": 3`)
 	f("/status/queues", "application/json", "null\n")
 	f("/status/kubernetes", "application/json", "[\n  \"pods\"\n]\n")
+	f("/status/memory", "application/json", `"level": "ok"`)
 	f("/", "text/html", "v1 &lt;script&gt;")
 }
 
 func TestTheIndexListsWhatThereIs(t *testing.T) {
 	w := serve(t, pages(), "GET", "/")
 	links := regexp.MustCompile(`href="([^"]+)"`).FindAllStringSubmatch(w.Body.String(), -1)
-	if len(links) != 8 {
-		t.Errorf("the index has %d links, want 8:\n%s", len(links), w.Body)
+	if len(links) != 9 {
+		t.Errorf("the index has %d links, want 9:\n%s", len(links), w.Body)
 	}
 	for _, l := range links {
 		if got := serve(t, pages(), "GET", l[1]); got.Code != http.StatusOK {
