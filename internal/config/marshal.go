@@ -2,7 +2,9 @@ package config
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"net/url"
 	"regexp"
 	"strings"
 
@@ -86,6 +88,15 @@ var userInfo = regexp.MustCompile(`(\w://)[^\s"]*@`)
 
 // redactText hides what stands before the @ of URLs in a text that quotes a value.
 func redactText(s string) string { return userInfo.ReplaceAllString(s, "${1}"+hidden+"@") }
+
+// WithoutURL takes off err the layer in which net/http repeats the method and the URL of a
+// request, whose query may have secrets. Other errors return unchanged.
+func WithoutURL(err error) error {
+	if e, ok := errors.AsType[*url.Error](err); ok {
+		return e.Err
+	}
+	return err
+}
 
 // RedactURL hides the password and secret-looking query values in s where it is a URL, even
 // one that does not parse. Other text returns unchanged.

@@ -2,12 +2,10 @@ package discovery
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"mime"
 	"net/http"
-	"net/url"
 	"strconv"
 	"strings"
 	"sync"
@@ -74,7 +72,7 @@ func (h *HTTP) setErr(err error) {
 func (h *HTTP) fetch(ctx context.Context) (_ []labels.Labels, err error) {
 	defer func() {
 		if err != nil {
-			err = fmt.Errorf("fetch targets from %s: %w", config.RedactURL(h.cfg.URL), withoutURL(err))
+			err = fmt.Errorf("fetch targets from %s: %w", config.RedactURL(h.cfg.URL), config.WithoutURL(err))
 		}
 	}()
 	interval := time.Duration(h.cfg.RefreshInterval)
@@ -113,12 +111,4 @@ func isJSON(contentType string) bool {
 	mediaType, params, err := mime.ParseMediaType(contentType)
 	charset, ok := params["charset"]
 	return err == nil && mediaType == "application/json" && (!ok || strings.EqualFold(charset, "utf-8"))
-}
-
-// withoutURL takes off the layer that repeats the method and the URL.
-func withoutURL(err error) error {
-	if ue, ok := errors.AsType[*url.Error](err); ok {
-		return ue.Err
-	}
-	return err
 }

@@ -49,32 +49,24 @@ func (p *Parser) guard() error {
 }
 
 func emptyLines(b []byte) bool {
-	run := 0
-	for len(b) > 0 {
-		end := bytes.IndexByte(b, '\n')
-		if end < 0 {
-			end = len(b) - 1
-		}
-		if len(bytes.Trim(b[:end], " \t")) > 0 {
-			run = 0
-		} else if run++; run > maxEmpty {
-			return true
-		}
-		b = b[end+1:]
-	}
-	return false
+	return runs(b, maxEmpty, func(line []byte) bool { return len(bytes.Trim(line, " \t")) == 0 })
 }
 
 func createdLines(b []byte) bool {
+	return runs(b, maxCreated, func(line []byte) bool { return bytes.Contains(line, []byte("_created")) })
+}
+
+// runs reports whether more than most lines follow each other that are of a kind.
+func runs(b []byte, most int, kind func(line []byte) bool) bool {
 	run := 0
 	for len(b) > 0 {
 		end := bytes.IndexByte(b, '\n')
 		if end < 0 {
 			end = len(b) - 1
 		}
-		if !bytes.Contains(b[:end], []byte("_created")) {
+		if !kind(b[:end]) {
 			run = 0
-		} else if run++; run > maxCreated {
+		} else if run++; run > most {
 			return true
 		}
 		b = b[end+1:]

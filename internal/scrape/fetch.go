@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/ingot-telemetry/ingot/internal/config"
 	"github.com/ingot-telemetry/ingot/internal/expfmt"
 )
 
@@ -52,7 +53,7 @@ type request struct {
 func (f *fetcher) newRequest(t *target, cfg *JobConfig) (*request, error) {
 	req, err := http.NewRequestWithContext(context.Background(), http.MethodGet, t.url, http.NoBody)
 	if err != nil {
-		return nil, fail(reasonNetwork, "build the request: %w", withoutURL(err))
+		return nil, fail(reasonNetwork, "build the request: %w", config.WithoutURL(err))
 	}
 	req.Header.Set("Accept", acceptHeader(cfg))
 	req.Header.Set("Accept-Encoding", encodingFor(cfg, f.near, req.URL.Hostname()))
@@ -101,7 +102,7 @@ func (q *request) send(ctx context.Context, client *http.Client) (*http.Response
 	if !q.redirects && client.Transport != nil {
 		resp, err := client.Transport.RoundTrip(req)
 		if err != nil {
-			return nil, withoutURL(explained(err))
+			return nil, config.WithoutURL(explained(err))
 		}
 		if resp.StatusCode/100 != 3 || resp.Header.Get("Location") == "" {
 			return resp, nil
@@ -112,9 +113,9 @@ func (q *request) send(ctx context.Context, client *http.Client) (*http.Response
 	resp, err := client.Do(req)
 	if err != nil {
 		if resp != nil { // Only when following redirects ended.
-			return nil, fail(reasonRedirect, "follow redirects: %w", withoutURL(err))
+			return nil, fail(reasonRedirect, "follow redirects: %w", config.WithoutURL(err))
 		}
-		return nil, withoutURL(err)
+		return nil, config.WithoutURL(err)
 	}
 	return resp, nil
 }

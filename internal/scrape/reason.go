@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
-	"net/url"
 	"syscall"
 )
 
@@ -67,12 +66,4 @@ func isTLS(err error) bool {
 	_, host := errors.AsType[x509.HostnameError](err)
 	_, invalid := errors.AsType[x509.CertificateInvalidError](err)
 	return record || verify || alert || authority || host || invalid
-}
-
-// withoutURL takes off the layer in which net/http repeats the method and the URL.
-func withoutURL(err error) error {
-	if ue, ok := errors.AsType[*url.Error](err); ok {
-		return ue.Err
-	}
-	return err
 }
