@@ -19,7 +19,8 @@ type logsStatus struct {
 	Files    []struct {
 		Path, State string
 		Error       string `json:"error"`
-		Size, Read  int64
+
+		Size, Read, Acknowledged int64
 	} `json:"files"`
 	Skipped []struct {
 		Path, Reason, Error string

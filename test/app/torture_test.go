@@ -147,7 +147,7 @@ func trace(t *testing.T, pid int, args ...string) (detach func()) {
 	}
 }
 
-// R6, P8: power is lost: what was not synced is gone, which is a second's worth at most, also
+// R6, L34, P8: power is lost: what was not synced is gone, which is a second's worth at most, also
 // with always, where a block is written before it is sent and synced soon after. The durable length of every queue file
 // is what strace saw synced; the rest is cut off after a SIGKILL.
 func TestTortureR06PowerCut(t *testing.T) {
@@ -182,6 +182,7 @@ func TestTortureR06PowerCut(t *testing.T) {
 			waitBalance(t, r.p)
 		})
 	}
+	t.Run("L34 lines", testPowerCutOfLogs)
 }
 
 var (

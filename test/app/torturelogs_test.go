@@ -180,3 +180,36 @@ func TestTortureL41TwentyGigabytesOfOldLogs(t *testing.T) {
 		t.Errorf("files put aside: %v (%v)", files, err)
 	}
 }
+
+// testPowerCutOfLogs cuts the power while lines are spooled: a position never goes on over
+// lines that were not synced. Files that the node removed since are gone, so nothing is removed.
+func testPowerCutOfLogs(t *testing.T) {
+	t.Parallel()
+	loki, tree, p := collect(t)
+	c := tree.Pod("shop", "cart").Container("main")
+	c.Write(100)
+	wantOnce(t, tree, loki)
+	for range 3 {
+		log := filepath.Join(t.TempDir(), "strace")
+		detach := trace(t, p.Pid(), "-y", "-s0", "-e", "trace=write,pwrite64,fsync,fdatasync", "-o", log)
+		loki.Down()
+		before := size(t, c.Path())
+		stop := writeSteadily(t, 500, c)
+		kit.Eventually(t, soon, "positions that went on over spooled lines", func() error {
+			status, err := logs(p)
+			if err != nil || len(status.Files) != 1 || status.Files[0].Acknowledged <= before+(100<<10) {
+				return fmt.Errorf("files are %+v (%w)", status.Files, err)
+			}
+			return nil
+		})
+		live(t, p, 1500*time.Millisecond) // so that they are on disk as well
+		p.Kill()
+		detach()
+		stop()
+		t.Logf("%d bytes had not been synced", cutUnsynced(t, log))
+		check(t, loki.Up())
+		p = p.Again(t)
+		waitLines(t, tree, loki)
+	}
+	waitBalance(t, p)
+}

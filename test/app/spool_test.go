@@ -1,0 +1,204 @@
+package app_test
+
+import (
+	"fmt"
+	"path/filepath"
+	"testing"
+
+	"github.com/ingot-telemetry/ingot/test/kit"
+)
+
+// spooled waits until nothing of what was written so far exists in files alone: it is in the
+// spool, or was accepted.
+func spooled(t *testing.T, p *kit.Process, tree *kit.PodLogWriter) {
+	t.Helper()
+	want := int64(len(tree.Written()))
+	kit.Eventually(t, soon, "every line spooled", func() error {
+		status, err := logs(p)
+		if err != nil {
+			return err
+		}
+		have, err := queues(p)
+		if err != nil {
+			return err
+		}
+		if q := have["logs"]; status.Lag > 0 || q.Disk.Items == 0 {
+			return fmt.Errorf("%d bytes of files are not safe, queue is %+v, %d lines written", status.Lag, q, want)
+		}
+		return nil
+	})
+}
+
+// L36, P10: Loki is away while files are rotated away, and the program is killed and stopped
+// meanwhile. What was spooled arrives, with all that was written since, in order.
+func TestL36OutageLongerThanTheFilesLosesNothing(t *testing.T) {
+	t.Parallel()
+	t.Skip("the spool of lines is not connected as yet")
+	loki, tree, p := collect(t)
+	c := tree.Pod("shop", "cart").Container("main")
+	c.Write(100)
+	wantOnce(t, tree, loki)
+	loki.Down()
+	kills := 0
+	for round := range 8 {
+		for range 10 {
+			c.Write(20)
+			c.Line("stdout", noise(8<<10))
+		}
+		spooled(t, p, tree)
+		c.Rotate(2) // Of the rotated files one stays.
+		switch round {
+		case 2:
+			p.Kill()
+			kills++
+			p = p.Again(t)
+		case 5:
+			if code, took := p.Stop(); code != 0 || took > stopLimit {
+				t.Fatalf("exit code %d after %s", code, took)
+			}
+			p = p.Again(t)
+		}
+	}
+	check(t, loki.Up())
+	c.Write(100)
+	kit.Eventually(t, soon, "every line, also of removed files", func() error { return tree.Report(loki, "").Err() })
+	repeats := waitLines(t, tree, loki)
+	// A second of reading at most, which is the round before the kill and what was noted late.
+	if most := kills * 2 * 210; repeats > most {
+		t.Errorf("%d lines arrived twice, want %d at most", repeats, most)
+	}
+	if n, err := p.Metric("ingot_podlogs_lost_bytes_total"); err != nil || n > 0 {
+		t.Errorf("%g bytes counted as lost (%v)", n, err)
+	}
+	waitBalance(t, p)
+}
+
+// L36: at the cap of the spool the oldest lines go, as many as are counted, and the newest are
+// kept.
+func TestL36AtTheCapTheOldestLinesGoAndAreCounted(t *testing.T) {
+	t.Parallel()
+	t.Skip("the spool of lines is not connected as yet")
+	loki := kit.StartLogs(t, kit.LogsConfig{})
+	tree := kit.NewPodLogWriter(t, t.TempDir())
+	p := kit.Start(t, kit.ProcessConfig{Config: config([]string{lokiTo("logs", loki.PushURL(), "spool: {max_bytes: 1MiB}")}, nil, podLogs(tree.Dir))})
+	c := tree.Pod("shop", "cart").Container("main")
+	c.Write(100)
+	wantOnce(t, tree, loki)
+	loki.Down()
+	for range 30 {
+		for range 10 {
+			c.Write(10)
+			c.Line("stdout", noise(16<<10))
+		}
+		spooled(t, p, tree)
+		c.Rotate(2)
+	}
+	q := untilQueue(t, p, "logs", "data dropped at the cap", func(q queue) bool { return len(q.Dropped) > 0 })
+	c.Write(100)
+	check(t, loki.Up())
+	kit.Eventually(t, soon, "all lines but those that were dropped", func() error {
+		have, err := queues(p)
+		if err != nil {
+			return err
+		}
+		q = have["logs"]
+		counted := int64(0)
+		for _, d := range q.Dropped {
+			counted += d.Items
+		}
+		if lost := len(tree.Report(loki, "").Lost); int64(lost) != counted || q.Disk.Items > 0 {
+			return fmt.Errorf("%d lines lost, %d counted as dropped, %d wait", lost, counted, q.Disk.Items)
+		}
+		return nil
+	})
+	// Behind the oldest line that was kept nothing is missing.
+	arrived := make(map[string]bool)
+	for _, text := range loki.Texts("", "") {
+		arrived[text] = true
+	}
+	kept := false
+	for i, l := range tree.Written()[100:] {
+		if kept && !arrived[l.Text] {
+			t.Fatalf("line %d of %d is missing and an older one is not: %.60q", i, len(tree.Written()), l.Text)
+		}
+		kept = kept || arrived[l.Text]
+	}
+	if !kept {
+		t.Error("nothing of the outage was kept")
+	}
+	rep := tree.Report(loki, "")
+	if len(rep.Disorder)+len(rep.Invented) > 0 {
+		t.Errorf("%d lines out of order, %d invented", len(rep.Disorder), len(rep.Invented))
+	}
+	waitBalance(t, p)
+}
+
+// L20, L36: the pods and their files go while Loki is away, and the program is started anew
+// meanwhile. Their lines come with the labels that they had.
+func TestL20SpooledLinesOfADeletedNamespaceKeepTheirLabels(t *testing.T) {
+	t.Parallel()
+	t.Skip("the spool of lines is not connected as yet")
+	k, loki, tree, p := onNode(t)
+	pod := tree.Pod("doomed", "cart")
+	k.Put(t, kit.KubePod("doomed", "cart", pod.UID, "node-1", map[string]string{"app.kubernetes.io/name": "cart-service"}, nil))
+	c := pod.Container("main")
+	want := map[string]string{"namespace": "doomed", "app_kubernetes_io_name": "cart-service", "service_name": "cart-service"}
+	c.Write(10)
+	waitLabels(t, loki, 10, "cart", "main", want)
+	loki.Down()
+	c.Write(20)
+	spooled(t, p, tree)
+	pod.Remove(c)
+	k.Delete(t, "Pod", "doomed", "cart")
+	p.Kill()
+	p = p.Again(t)
+	check(t, loki.Up())
+	waitLabels(t, loki, 30, "cart", "main", want)
+	waitBalance(t, p)
+}
+
+// L43: the spool cannot be written and Loki is away. Reading pauses, the process stays, and
+// all lines arrive when Loki is back, also those of files that were deleted meanwhile.
+func TestL43UnwritableSpoolPausesReading(t *testing.T) {
+	t.Parallel()
+	loki := kit.StartLogs(t, kit.LogsConfig{})
+	tree := kit.NewPodLogWriter(t, t.TempDir())
+	c := tree.Pod("shop", "cart").Container("main")
+	c.Write(10)
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "data"), "this is a file\n") // which stops root too
+	p := kit.Start(t, kit.ProcessConfig{Dir: dir, Config: config([]string{lokiTo("logs", loki.PushURL())}, nil, podLogs(tree.Dir))})
+	wantOnce(t, tree, loki)
+	loki.Down()
+	for range 2000 { // More than a queue takes into memory.
+		c.Write(1)
+		c.Line("stdout", noise(12<<10))
+	}
+	unread := int64(0)
+	kit.Eventually(t, soon, "reading paused", func() error {
+		status, err := logs(p)
+		if err != nil || len(status.Files) != 1 {
+			return fmt.Errorf("%d files (%w)", len(status.Files), err)
+		}
+		have, err := queues(p)
+		before := unread
+		unread = status.Files[0].Size - status.Files[0].Read
+		if q := have["logs"]; err != nil || q.State == "ok" || q.Memory.Items == 0 || unread == 0 || unread != before {
+			return fmt.Errorf("%d bytes unread, %d before, queue %+v (%w)", unread, before, q, err)
+		}
+		return nil
+	})
+	have, err := queues(p)
+	check(t, err)
+	if q := have["logs"]; q.Memory.Bytes > 16<<20 || len(q.Dropped) > 0 {
+		t.Errorf("%d bytes in memory, dropped %v", q.Memory.Bytes, q.Dropped)
+	}
+	c.Rotate(5)
+	c.Write(10)
+	check(t, loki.Up())
+	waitLines(t, tree, loki)
+	if p.Ended() {
+		t.Errorf("the process has ended:\n%s", p.Log())
+	}
+	waitBalance(t, p)
+}
