@@ -19,9 +19,6 @@ const (
 	// maxHold is how much of a file is read past an open line before that line is given up:
 	// it bounds what is read again after a crash.
 	maxHold = 1 << 20
-	// smallTurn is what a look at a file should find. One that finds less is looked at less
-	// often.
-	smallTurn = 16 << 10
 	// maxSpare bounds the buffers that are kept for open lines, each of up to maxLine.
 	maxSpare = 4
 	// maxJoined is how much memory for joined lines is kept for the next turn.
@@ -47,7 +44,7 @@ type timing struct {
 func defaultTiming() timing {
 	return timing{
 		tick:     250 * time.Millisecond,
-		pollMin:  250 * time.Millisecond,
+		pollMin:  500 * time.Millisecond,
 		pollMax:  time.Second,
 		settle:   500 * time.Millisecond,
 		closeAge: 10 * time.Second,
@@ -239,7 +236,7 @@ func (r *reader) turn(ctx context.Context, t *tail) (atEnd, progress bool) {
 	if consumed == 0 {
 		r.idle(t)
 	} else if len(data) < len(r.buf) && consumed+t.left == len(data) {
-		r.rest(t, consumed)
+		r.rest(t)
 	}
 	return false, consumed > 0
 }
@@ -259,12 +256,9 @@ func (r *reader) read(t *tail) ([]byte, error) {
 }
 
 // rest puts off the next look at a file that was read to its end, to which more is being
-// written: the less there was, the longer.
-func (r *reader) rest(t *tail, consumed int) {
+// written.
+func (r *reader) rest(t *tail) {
 	t.backoff = r.c.timing.pollMin
-	if consumed < smallTurn {
-		t.backoff *= 2
-	}
 	if view := t.chain.view; view[len(view)-1] == t { // Others are in the way of the next file.
 		t.nextPoll = r.poll(t.backoff)
 	}
@@ -273,8 +267,7 @@ func (r *reader) rest(t *tail, consumed int) {
 // poll returns the time after a pause, at which all files have their turn that are due about
 // then: a program that wakes up rarely costs less.
 func (r *reader) poll(pause time.Duration) time.Time {
-	grid := r.c.timing.tick
-	return r.begun.Add((r.now.Sub(r.begun) + pause + grid/2).Truncate(grid))
+	return r.begun.Add((r.now.Sub(r.begun) + pause + r.c.timing.tick/2).Truncate(pause))
 }
 
 // rewritten tells whether a file does not begin any more as it did: it became shorter and
