@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strconv"
 	"time"
 
@@ -21,6 +22,9 @@ const (
 	// it has more than ratioFrom bytes. Expositions reach about 30.
 	maxRatio  = 200
 	ratioFrom = 1 << 20
+	// maxUnasked bounds a response in protobuf from a target that was not asked for it. Those
+	// are read as a whole, which costs more than their size.
+	maxUnasked = 8 << 20
 )
 
 // fetcher sends scrape requests and reads responses within limits. It is shared by all loops.
@@ -82,16 +86,20 @@ func (f *fetcher) open(ctx context.Context, client *http.Client, ask *request, r
 	if err := checkHeaderSize(resp.Header); err != nil {
 		return 0, err
 	}
-	if limit := int64(ask.cfg.BodySizeLimit); limit > 0 && resp.ContentLength > limit {
-		return 0, bodyTooLarge(ask.cfg)
-	}
-	if err := r.decode(resp.Header.Get("Content-Encoding")); err != nil {
-		return 0, err
-	}
 	if ct := resp.Header.Get("Content-Type"); ct != ask.contentType {
 		ask.contentType, ask.format = ct, formatOf(ct, ask.cfg.FallbackScrapeProtocol)
 	}
 	r.whole = ask.whole || ask.format == expfmt.Proto
+	r.limit = int(ask.cfg.BodySizeLimit)
+	if ask.format == expfmt.Proto && !slices.Contains(ask.cfg.ScrapeProtocols, protocolProto) && (r.limit == 0 || r.limit > maxUnasked) {
+		r.limit = maxUnasked
+	}
+	if r.limit > 0 && resp.ContentLength > int64(r.limit) {
+		return 0, r.tooLarge()
+	}
+	if err := r.decode(resp.Header.Get("Content-Encoding")); err != nil {
+		return 0, err
+	}
 	return ask.format, nil
 }
 
@@ -156,8 +164,4 @@ func checkHeaderSize(h http.Header) error {
 		return fail(reasonHeaders, "response headers have %d bytes, limit is %d", size, maxHeaderBytes)
 	}
 	return nil
-}
-
-func bodyTooLarge(cfg *JobConfig) error {
-	return fail(reasonBodyLimit, "body_size_limit exceeded: the response has more than %s", cfg.BodySizeLimit)
 }

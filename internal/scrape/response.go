@@ -37,6 +37,7 @@ type response struct {
 	src    io.Reader // What is read: body, or zip over it.
 	zip    *unzipper // Lent; nil when the body is not compressed.
 	whole  bool      // The format is read as a whole, so the window has no bound.
+	limit  int       // The most bytes of the body, after decompression; 0 is no limit.
 
 	buf        []byte // Lent; nil until there is something to read.
 	start, end int    // Where the unread bytes stand in buf.
@@ -153,8 +154,8 @@ func (r *response) grow(room int) error {
 			size = n * 2
 		}
 		size = min(size, room)
-		if limit := int(r.ask.cfg.BodySizeLimit); r.whole && limit > 0 {
-			size = min(size, limit+1) // One more, to see that it is too long.
+		if r.whole && r.limit > 0 {
+			size = min(size, r.limit+1) // One more, to see that it is too long.
 		}
 	}
 	larger, err := r.from.buffers.lend(size)
@@ -169,13 +170,21 @@ func (r *response) grow(room int) error {
 
 // check holds what has come against the limits.
 func (r *response) check() error {
-	if limit := int(r.ask.cfg.BodySizeLimit); limit > 0 && r.total > limit {
-		return bodyTooLarge(r.ask.cfg)
+	if r.limit > 0 && r.total > r.limit {
+		return r.tooLarge()
 	}
 	if r.zip != nil && r.total > ratioFrom && r.total/maxRatio > r.zip.in.n {
 		return fail(reasonBodyLimit, "response decompresses to more than %d times its size", maxRatio)
 	}
 	return nil
+}
+
+// tooLarge puts into words that there is more than the limit.
+func (r *response) tooLarge() error {
+	if r.limit != int(r.ask.cfg.BodySizeLimit) {
+		return fail(reasonBodyLimit, "a response in protobuf, which scrape_protocols does not ask for, has more than %s", config.Size(r.limit))
+	}
+	return fail(reasonBodyLimit, "body_size_limit exceeded: the response has more than %s", r.ask.cfg.BodySizeLimit)
 }
 
 // readError puts into words why the body could not be read on.

@@ -194,6 +194,7 @@ func TestNoResponseTakesMoreMemoryThanItsWindow(t *testing.T) {
 	f("endless", "{body_size_limit: 32MiB}", http.Header{}, &endless{}, "body_size_limit exceeded: the response has more than 32MiB", windowSize)
 	f("endless line", "{body_size_limit: 1MiB}", http.Header{}, bytes.NewReader(bytes.Repeat([]byte("x"), limit)), "more than 1MiB", 3<<20)
 	f("endless protobuf", "{body_size_limit: 1MiB}", http.Header{"Content-Type": {"application/vnd.google.protobuf"}}, &endless{}, "more than 1MiB", 3<<20)
+	f("endless protobuf, unasked", "{}", http.Header{"Content-Type": {"application/vnd.google.protobuf"}}, &endless{}, "which scrape_protocols does not ask for, has more than 8MiB", 3*maxUnasked)
 	f("bomb", "{}", http.Header{"Content-Encoding": {"gzip"}}, bytes.NewReader(bomb), "more than 200 times its size", windowSize+unzipperSize)
 	f("bomb below the ratio", "{body_size_limit: 512KiB}", http.Header{"Content-Encoding": {"gzip"}}, bytes.NewReader(bomb), "more than 512KiB", windowSize+unzipperSize)
 }

@@ -159,8 +159,7 @@ func TestBadTargetRecovers(t *testing.T) {
 func TestP29HostileTargetsCostLittleMemoryAndNobodyElse(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []kit.Mode{kit.ModeGzipBomb, kit.ModeEndless, kit.ModeLabels, kit.ModeSeries} {
-		t.Run(string(mode), func(t *testing.T) {
-			t.Parallel()
+		t.Run(string(mode), func(t *testing.T) { // One after the other: each keeps a processor busy.
 			testHostile(t, mode)
 		})
 	}
