@@ -57,6 +57,8 @@ type PodConfig struct {
 	LabelSelector string `yaml:"label_selector,omitempty"`
 	// Limits bounds how fast the lines of containers are read.
 	Limits LimitsConfig `yaml:"limits"`
+	// FirstStart says what is read of old logs when Ingot is new on a node.
+	FirstStart StartConfig `yaml:"first_start"`
 	// Profile is the version of k8s-monitoring whose labels the streams have: v2, v3 or v4. It
 	// also sets the defaults of structured_metadata and labels_to_keep. Default v3.
 	Profile Profile `yaml:"profile"`
@@ -123,6 +125,7 @@ func plainPodConfig() PodConfig {
 		DiscoveryMethod:    discoverAll,
 		AnnotationSelector: "logs.grafana.com/pods.enabled",
 		Limits:             LimitsConfig{MaxDelay: config.Duration(time.Hour)},
+		FirstStart:         startConfig(fromPodStart),
 		Profile:            ProfileV3,
 		MetadataTimeout:    config.Duration(5 * time.Second),
 		ScanInterval:       config.Duration(time.Second),
@@ -188,6 +191,7 @@ func (c PodConfig) Validate() error {
 		ps.Add("label_selector", "%v", err)
 	}
 	c.Limits.validate(&ps, "limits")
+	c.FirstStart.validate(&ps, "first_start", true)
 	switch c.Profile {
 	case ProfileV2, ProfileV3, ProfileV4:
 	default:
@@ -293,12 +297,16 @@ type FileConfig struct {
 	// Labels are the index labels of the streams. The path is added as label filename
 	// unless it is set here.
 	Labels map[string]string `yaml:"labels"`
+	// FirstStart says what is read of old logs when Ingot is new on a node.
+	FirstStart StartConfig `yaml:"first_start"`
 	// Stages are what the lines pass on their way, as in promtail's pipeline_stages.
 	Stages []stage.Config `yaml:"stages"`
 }
 
 // DefaultFileConfig returns the defaults of one element of file_logs.
-func DefaultFileConfig() FileConfig { return FileConfig{Format: FormatRaw} }
+func DefaultFileConfig() FileConfig {
+	return FileConfig{Format: FormatRaw, FirstStart: startConfig(fromBeginning)}
+}
 
 // UnmarshalYAML decodes onto the defaults.
 func (c *FileConfig) UnmarshalYAML(unmarshal func(any) error) error {
@@ -329,6 +337,7 @@ func (c FileConfig) Validate() error {
 		ps.Add("format", "must be cri, docker or raw, is %q", string(c.Format))
 	}
 	checkLabels(&ps, "labels", c.Labels)
+	c.FirstStart.validate(&ps, "first_start", false)
 	if _, err := stage.Compile(c.Stages); err != nil {
 		ps.Merge("stages", err)
 	}

@@ -152,6 +152,7 @@ func newRig(t *testing.T) *rig {
 	r.cfg.Pods = DefaultPodConfig()
 	r.cfg.Pods.Enabled = true
 	r.cfg.Pods.Path = r.root
+	r.cfg.Pods.FirstStart = startConfig(fromBeginning) // Lines of tests are old.
 	r.cfg.Pods.ScanInterval = config.Duration(5 * time.Millisecond)
 	t.Cleanup(func() { r.kill() })
 	return r

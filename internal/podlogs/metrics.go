@@ -10,7 +10,7 @@ import (
 type Metrics struct {
 	bytesRead, linesRead, linesPushed, partsJoined *prometheus.CounterVec
 	linesDropped, linesAltered, linesBare          *prometheus.CounterVec
-	bytesDropped                                   *prometheus.CounterVec
+	bytesDropped, bytesSkipped                     *prometheus.CounterVec
 	linesJoined, redacted, unobserved              *prometheus.CounterVec
 	partsPending, linesHeld                        *prometheus.GaugeVec
 	files, filesSkipped, lag                       *prometheus.GaugeVec
@@ -40,6 +40,8 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			"Lines that were left out, by reason.", "reason"),
 		bytesDropped: counter("ingot_podlogs_dropped_bytes_total",
 			"Bytes of log files that were read and left out, by reason.", "reason"),
+		bytesSkipped: counter("ingot_podlogs_skipped_bytes_total",
+			"Bytes of log files that the configuration leaves out without reading them, by reason: what was there before the first start.", "reason"),
 		linesAltered: counter("ingot_podlogs_lines_altered_total",
 			"Lines that were pushed with a changed text, by reason: cut at the maximum length, invalid UTF-8 replaced, leading NUL bytes removed, or unfinished when their file ended or fell silent.", "reason"),
 		linesBare:    counter("ingot_podlogs_lines_without_metadata_total", "Lines that were pushed without the labels that only Kubernetes knows, which it had not told within pod_logs.metadata_timeout."),
@@ -76,7 +78,7 @@ const (
 type metrics struct {
 	bytesRead, linesRead, linesPushed, partsJoined prometheus.Counter
 	malformed, nulLines, bare                      prometheus.Counter
-	limitedLines, limitedBytes                     prometheus.Counter
+	limitedLines, limitedBytes, skippedFirst       prometheus.Counter
 	cut, utf8, nul, unfinished                     prometheus.Counter
 	linesJoined, redacted, unobserved              prometheus.Counter
 	dropped                                        *prometheus.CounterVec
@@ -101,6 +103,7 @@ func (m *Metrics) of(endpoint string) *metrics {
 		nulLines:     m.linesDropped.WithLabelValues(endpoint, dropNUL),
 		limitedLines: m.linesDropped.WithLabelValues(endpoint, dropLimited),
 		limitedBytes: m.bytesDropped.WithLabelValues(endpoint, dropLimited),
+		skippedFirst: m.bytesSkipped.WithLabelValues(endpoint, skipFirstStart),
 		bare:         m.linesBare.With(own),
 		cut:          m.linesAltered.WithLabelValues(endpoint, alterCut),
 		utf8:         m.linesAltered.WithLabelValues(endpoint, alterUTF8),

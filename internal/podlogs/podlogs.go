@@ -123,6 +123,7 @@ func (c *Collector) Run(ctx context.Context) error {
 	s := newScanner(c)
 	defer s.watch()()
 	s.scan(time.Now())
+	s.begun()
 	var wg sync.WaitGroup
 	wg.Go(func() { s.run(ctx) })
 	newReader(c).run(ctx)

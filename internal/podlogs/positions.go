@@ -36,6 +36,8 @@ type Positions struct {
 	m              *Metrics
 
 	loading sync.Once
+	// first tells that there have been no positions here before. load sets it.
+	first bool
 
 	mu    sync.Mutex // guards files
 	files map[fileID]*position
@@ -98,8 +100,12 @@ func (p *Positions) load() {
 		switch {
 		case err == nil:
 		case errors.Is(err, fs.ErrNotExist):
-			if recs = p.loadBackup(nil); recs == nil {
-				p.log.Info("no positions, log files are read from the beginning", "path", p.path)
+			if recs = p.loadBackup(nil); recs != nil {
+				break
+			}
+			if p.first = !p.started(); !p.first {
+				p.m.positionRecoveries.WithLabelValues(p.endpoint, "from_beginning").Inc()
+				p.log.Error("positions are lost, log files are read from the beginning", "path", p.path)
 			}
 		default:
 			// It is put aside, or the next write would make it the backup.
@@ -284,6 +290,9 @@ func (p *Positions) write() {
 			p.log.Warn("positions cannot be written, lines will be sent again after a restart", "path", p.path, "err", err)
 		}
 	} else {
+		if p.written == "" && !p.started() {
+			err = p.markStarted(time.Now())
+		}
 		p.written = data
 		if p.failed {
 			p.log.Info("positions can be written again", "path", p.path)

@@ -24,6 +24,11 @@ type scanner struct {
 	// refused holds what was logged as unreadable, by path.
 	refused map[string]bool
 
+	// times reads the times of lines; skips and skippedBytes are what the first start left out.
+	times        parser
+	skips        int
+	skippedBytes int64
+
 	watcher *fsnotify.Watcher
 	watched map[string]bool
 }
@@ -192,9 +197,10 @@ func (s *scanner) container(parent *dir, ph *handle, name string, p pod, uid str
 		case kindTemporary:
 		}
 	}
-	if len(found) > 0 {
-		sortTails(found)
-		s.c.add(&chain{key: h.path, format: FormatCRI, pod: p, uid: uid, found: s.now}, found)
+	sortTails(found)
+	ch := &chain{key: h.path, format: FormatCRI, pod: p, uid: uid, found: s.now}
+	if found = s.begin(ch, found); len(found) > 0 {
+		s.c.add(ch, found)
 	}
 }
 
@@ -394,9 +400,10 @@ func (s *scanner) file(i int, d *dir, h *handle, e entry) {
 	}
 	if t := s.open(i+1, d, h, e.name); t != nil {
 		cfg := &s.c.cfg.Files[i]
-		s.c.add(&chain{
+		ch := &chain{
 			key: t.path, config: i + 1, format: cfg.Format, found: s.now,
 			labels: fileLabels(t.path, cfg.Labels), labelled: true,
-		}, []*tail{t})
+		}
+		s.c.add(ch, s.begin(ch, []*tail{t}))
 	}
 }
