@@ -20,7 +20,8 @@ func TestScrapesUnderWayTakeAQuarterOfTheMemoryLimit(t *testing.T) {
 	var limit atomic.Int64
 	b := newBuffers(0, limit.Load)
 	begin := func(most int) (n int) {
-		for ; n < most && b.begin() == nil; n++ {
+		for n < most && b.begin() == nil {
+			n++
 		}
 		return n
 	}

@@ -65,7 +65,7 @@ func TestHistogramsHaveTheWireFormOfRemoteWrite(t *testing.T) {
 
 // limited returns the wire form of a histogram within limits.
 func limited(limits histogramLimits, h *histogram.Histogram, fh *histogram.FloatHistogram) (wire []byte, err error) {
-	if err := limits.reduce(h, fh); err != nil {
+	if err = limits.reduce(h, fh); err != nil {
 		return nil, err
 	}
 	wire, _, err = appendNative(nil, h, fh)

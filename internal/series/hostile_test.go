@@ -47,7 +47,7 @@ func hostile() map[string]func(i int) (key string, ls []model.Label) {
 // TestNewSeriesCostLittleWhateverTheyLookLike holds what a scrape takes before anything of it
 // is committed. A target may have sample_limit of new series, 500000.
 func TestNewSeriesCostLittleWhateverTheyLookLike(t *testing.T) {
-	const n, most = 100_000, 75*100_000 + maxWholes*5/4
+	const n, most = 60_000, 75*60_000 + maxWholes*5/4
 	for form, line := range hostile() {
 		t.Run(form, func(t *testing.T) {
 			s := NewShared()

@@ -70,7 +70,7 @@ func (n *plain) scrape(now int64, lines []line, end ending) (o outcome) {
 			at = now
 		}
 		last, seen := newest[l.ls]
-		if late := seen && at < last && !(!own && (again || cur[l.ls])); known || !late {
+		if late := seen && at < last && (own || !again && !cur[l.ls]); known || !late {
 			if !again && !known {
 				o.Added++
 			}
