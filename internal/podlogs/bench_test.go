@@ -68,6 +68,7 @@ func BenchmarkRead(b *testing.B) {
 					t.off.Store(0)
 					t.marked, t.nextPoll = 0, time.Time{}
 				}
+				c.poke(nil, true)
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(sink.lines), "ns/line")
 		})
@@ -162,6 +163,7 @@ func BenchmarkIdle(b *testing.B) {
 		for _, t := range c.byID {
 			t.nextPoll = time.Time{}
 		}
+		c.poke(nil, true)
 		r.round(b.Context())
 	}
 }

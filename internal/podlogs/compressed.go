@@ -2,7 +2,6 @@ package podlogs
 
 import (
 	"math"
-	"os"
 	"path/filepath"
 	"strings"
 )
@@ -12,18 +11,22 @@ import (
 //
 // The copy has an inode of its own, so that its first uncompressed bytes tell which original
 // it was made of; from then on the position of the original is that of the copy.
-func (s *scanner) compressed(d *dir, h *handle, name string) *tail {
-	path := filepath.Join(h.path, name)
-	root, err := h.get()
+func (s *scanner) compressed(d *dir, name string) *tail {
+	path := filepath.Join(d.path, name)
+	parent, err := d.open()
 	if err != nil {
-		s.refuseFile(d, h, name, err)
+		s.refuseFile(d, name, err)
 		return nil
 	}
-	if seen, err2 := root.Lstat(name); err2 == nil && seen.Mode().IsRegular() {
-		id := idOf(seen)
+	if err = lstat(parent, name, &s.stat); err != nil {
+		s.refuseFile(d, name, err)
+		return nil
+	}
+	if typeOf(&s.stat) == 0 {
+		id := idOf(&s.stat)
 		if t := s.c.claim(id); t != nil {
 			d.compressed = append(d.compressed, id)
-			s.known(0, d, h, t, name)
+			s.known(0, d, t, name)
 			return nil
 		}
 		if s.c.positions.finished(id, path) {
@@ -31,42 +34,43 @@ func (s *scanner) compressed(d *dir, h *handle, name string) *tail {
 			return nil
 		}
 	}
-	f, fi, err := openFile(root, name)
+	f, err := openFile(parent, name, &s.stat, s.most)
 	if err != nil {
-		s.refuseFile(d, h, name, err)
+		s.refuseFile(d, name, err)
 		return nil
 	}
 	s.readable(d, path, name)
-	head, size, err := gzipHead(f, fi.Size())
+	head, size, err := gzipHead(f, s.stat.Size)
 	if len(head) > 0 {
-		if t := s.openCompressed(d, f, fi, path, head, size); t != nil {
+		if t := s.openCompressed(d, f, path, head, size); t != nil {
 			return t
 		}
 	} else if err != nil {
-		d.skipped[name] = Skipped{Path: path, Reason: skipCompressed, Size: fi.Size(), Err: err.Error()}
+		s.refuse(d, name, Skipped{Path: path, Reason: skipCompressed, Size: s.stat.Size, Err: err.Error()})
 	}
-	_ = f.Close() // It was only read.
+	_ = f.close() // It was only read.
 	return nil
 }
 
-// openCompressed makes the tail of an open compressed file, unless nothing of it is to be read.
-func (s *scanner) openCompressed(d *dir, f *os.File, fi os.FileInfo, path string, head []byte, size uint32) *tail {
-	id := idOf(fi)
+// openCompressed makes the tail of an open compressed file, of which stat tells, unless nothing
+// of it is to be read.
+func (s *scanner) openCompressed(d *dir, f descriptor, path string, head []byte, size uint32) *tail {
+	id := idOf(&s.stat)
 	known := int64(size)
-	if known > fi.Size()*maxRatio {
+	if known > s.stat.Size*maxRatio {
 		known = 0
 	}
-	s.fingerprintUnread(filepath.Dir(path))
+	s.fingerprintUnread(d)
 	pos, key, seen := s.c.positions.openCompressed(id, path, head, size, known)
 	d.compressed = append(d.compressed, key)
 	if pos == nil {
 		return nil
 	}
-	d.files[id] = true
 	t := &tail{
-		id: id, file: f, fd: int(f.Fd()), path: path, added: s.now, print: fingerprintOf(head),
+		id: id, file: f, path: path, added: s.now, print: fingerprintOf(head),
 		packed: &packed{size: known, seen: seen},
 	}
+	s.name(d, t)
 	t.pos.Store(pos)
 	t.stem, _, _ = strings.Cut(filepath.Base(path), ".log")
 	t.marked = pos.acked.Load()
@@ -75,26 +79,22 @@ func (s *scanner) openCompressed(d *dir, f *os.File, fi os.FileInfo, path string
 	return t
 }
 
-// fingerprintUnread takes the fingerprint of open files of a directory that were empty when
+// fingerprintUnread takes the fingerprint of open files of a container that were empty when
 // they were found and of which nothing has been read since. Without it such a file would not
 // be recognised as the original of its compressed copy, and its lines would go out twice.
-func (s *scanner) fingerprintUnread(directory string) {
+func (s *scanner) fingerprintUnread(d *dir) {
 	s.c.mu.Lock()
 	var open []*tail
-	for _, t := range s.c.byID {
-		t.mu.Lock()
-		if t.packed == nil && filepath.Dir(t.path) == directory {
-			open = append(open, t)
-		}
-		t.mu.Unlock()
+	if ch := s.c.chains[d.path]; ch != nil {
+		open = ch.tails // It is replaced, never changed.
 	}
 	s.c.mu.Unlock()
 	for _, t := range open {
 		pos := t.pos.Load()
-		if !s.c.positions.unprinted(pos) {
+		if t.packed != nil || !s.c.positions.unprinted(pos) {
 			continue
 		}
-		head, err := readHead(t.file, make([]byte, fingerprintSize))
+		head, err := readHead(t.file, s.head[:])
 		if err == nil && len(head) > 0 {
 			s.c.positions.firstFingerprint(pos, fingerprintOf(head))
 		}
@@ -116,14 +116,16 @@ func (p *Positions) openCompressed(id fileID, path string, head []byte, size uin
 			return nil, pos.id, 0
 		}
 		delete(p.files, pos.id)
+		p.removed()
 		seen = pos.size.Load()
 	} else {
-		pos = &position{}
+		pos = &position{of: p}
 	}
 	p.displace(id)
 	pos.id, pos.path, pos.open, pos.print = id, path, true, fingerprintOf(head)
 	pos.size.Store(max(seen, known))
 	p.files[id] = pos
+	p.touch(pos)
 	return pos, id, seen
 }
 
@@ -166,6 +168,7 @@ func (p *Positions) displace(id fileID) {
 		return
 	}
 	delete(p.files, id)
+	p.removed()
 	if old.acked.Load() > 0 || old.size.Load() > 0 {
 		p.displaced++
 		old.id = fileID{0, p.displaced}

@@ -96,8 +96,9 @@ type PodConfig struct {
 	// and annotations of its pod. Afterwards they are sent with what the path tells. Files
 	// are opened at once in any case. Default 5s; without Kubernetes nothing is waited for.
 	MetadataTimeout config.Duration `yaml:"metadata_timeout"`
-	// ScanInterval is how often directories are looked through for new and rotated files.
-	// New pods are also noticed at once where the system can notify. Default 1s.
+	// ScanInterval is how often directories are looked through for new and rotated files, and
+	// not less often than each two seconds where the system cannot tell of all changes, as when
+	// fs.inotify.max_user_watches is used up. It tells of them at once. Default 10s.
 	ScanInterval config.Duration `yaml:"scan_interval"`
 }
 
@@ -128,7 +129,7 @@ func plainPodConfig() PodConfig {
 		FirstStart:         startConfig(fromPodStart),
 		Profile:            ProfileV3,
 		MetadataTimeout:    config.Duration(5 * time.Second),
-		ScanInterval:       config.Duration(time.Second),
+		ScanInterval:       config.Duration(10 * time.Second),
 	}
 }
 

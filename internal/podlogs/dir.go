@@ -2,7 +2,7 @@ package podlogs
 
 import (
 	"cmp"
-	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -10,41 +10,66 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // fresh is how old the time of a directory must be before an unchanged time is believed to
 // mean an unchanged directory: kernels stamp with the time of their last tick.
 const fresh = 100 * time.Millisecond
 
-// dirKey names a directory as one source sees it: 0 is the tree of pods, then come the
-// patterns of file_logs.
+const (
+	// unwatchedInterval is the longest time between two scans while not all directories are
+	// watched.
+	unwatchedInterval = 2 * time.Second
+	// youngAge is how long a new directory that is not watched is looked at often, maxYoung how
+	// many are.
+	youngAge = 10 * time.Second
+	maxYoung = 1000
+)
+
+// dirKey names a directory of the configuration as one source sees it: 0 is the tree of pods,
+// then come the patterns of file_logs.
 type dirKey struct {
 	source int
 	path   string
 }
 
-// dir is what was last found in a directory.
+// dir is what was last found in a directory. The scanner owns it, except for wd and twin.
 type dir struct {
-	pass    int  // the last pass that came by
-	listed  bool // entries are those of the time in info
-	info    fs.FileInfo
+	parent *dir   // nil for a directory that the configuration names
+	name   string // in parent
+	path   string
+	source int
+	pass   int    // the last pass that came by
+	mtime  int64  // of the entries
+	id     fileID // of the directory whose entries they are
+	// entries are what is in it, by name, of directories that may have directories below.
 	entries []entry
-	// files are the open files that have a name here.
-	files   map[fileID]bool
+	// tails are the open files that have a name here.
+	tails []*tail
+	// before is what tails was until the directory is settled.
+	before  []*tail
 	skipped map[string]Skipped // by name
 	// compressed are the files whose compressed copies are here.
 	compressed []fileID
+	// file is open while the directory is being looked through.
+	file *os.File
+
+	listed bool // the entries are those of the time in mtime
 	// again asks for another look although the directory has not changed.
 	again bool
-}
+	// left tells that it is not among those of the scanner any more.
+	left bool
 
-func (d *dir) skip(h *handle, name, reason string) {
-	d.skipped[name] = Skipped{Path: filepath.Join(h.path, name), Reason: reason}
+	wd   int32 // of its watch, 0 without; guarded by watch.mu
+	twin *dir  // the same directory for another source; guarded by watch.mu
 }
 
 type entry struct {
 	name string
 	mode fs.FileMode // type bits only
+	sub  *dir        // what was found in it, if it was looked into
 }
 
 func (e entry) isDir() bool { return e.mode.IsDir() }
@@ -57,107 +82,185 @@ func (e entry) reason(otherwise string) string {
 	return otherwise
 }
 
-// handle is a directory that is opened when it is needed, below directories that have been
-// verified not to be links.
-type handle struct {
-	path string
-	open func() (*os.Root, error)
-	root *os.Root
+// top returns what is known of a directory that the configuration names, which may be a link.
+func (s *scanner) top(source int, path string) *dir {
+	key := dirKey{source, filepath.Clean(path)}
+	d := s.tops[key]
+	if d == nil {
+		d = &dir{path: key.path, source: source}
+		s.tops[key] = d
+	}
+	return d
 }
 
-// topHandle is of a directory that the configuration names, which may be a link.
-func topHandle(path string) *handle {
-	return &handle{path: filepath.Clean(path), open: func() (*os.Root, error) { return os.OpenRoot(path) }}
+// child returns what is known of the directory that e is in d.
+func (d *dir) child(e *entry) *dir {
+	if e.sub == nil {
+		e.sub = &dir{parent: d, name: e.name, path: filepath.Join(d.path, e.name), source: d.source}
+	}
+	return e.sub
 }
 
-func (h *handle) sub(name string) *handle {
-	return &handle{path: filepath.Join(h.path, name), open: func() (*os.Root, error) {
-		parent, err := h.get()
-		if err != nil {
-			return nil, err
+// find returns the entry of that name, nil if none is known.
+func (d *dir) find(name string) *entry {
+	if i, ok := slices.BinarySearchFunc(d.entries, name, byName); ok {
+		return &d.entries[i]
+	}
+	return nil
+}
+
+// at returns what is known of the directory at path, which may be d or below it.
+func (d *dir) at(path string) *dir {
+	if path == d.path {
+		return d
+	}
+	if !below(path, d.path) {
+		return nil
+	}
+	for i := range d.entries {
+		if sub := d.entries[i].sub; sub != nil {
+			if x := sub.at(path); x != nil {
+				return x
+			}
 		}
-		return openDir(parent, name)
-	}}
+	}
+	return nil
 }
 
-func (h *handle) get() (*os.Root, error) {
-	if h.root != nil {
-		return h.root, nil
+func byName(e entry, name string) int { return strings.Compare(e.name, name) }
+
+// keep takes entries, by name, in place of those that were known before.
+func (s *scanner) keep(d *dir, entries []entry) {
+	old := d.entries
+	for i := range old {
+		if old[i].sub == nil {
+			continue
+		}
+		if j, ok := slices.BinarySearchFunc(entries, old[i].name, byName); ok && entries[j].isDir() {
+			entries[j].sub = old[i].sub
+		} else {
+			s.forget(old[i].sub)
+		}
+	}
+	d.entries = entries
+}
+
+// walk calls f with d and all directories below it that were looked into.
+func (d *dir) walk(f func(*dir)) {
+	f(d)
+	for i := range d.entries {
+		if sub := d.entries[i].sub; sub != nil {
+			sub.walk(f)
+		}
+	}
+}
+
+// open opens a directory and those above it that are not open, none of which may be a link but
+// the one that the configuration names.
+func (d *dir) open() (*os.File, error) {
+	if d.file != nil {
+		return d.file, nil
 	}
 	var err error
-	h.root, err = h.open()
-	return h.root, err
+	if d.parent == nil {
+		d.file, err = os.Open(d.path)
+		return d.file, err
+	}
+	above, err := d.parent.open()
+	if err != nil {
+		return nil, err
+	}
+	d.file, err = openDir(above, d.name)
+	return d.file, err
 }
 
-func (h *handle) close() {
-	if h.root != nil {
-		_ = h.root.Close() // It was only read.
+// shut closes what open has opened of d alone.
+func (d *dir) shut() {
+	if d.file != nil {
+		_ = d.file.Close() // It was only read.
+		d.file = nil
 	}
 }
 
-// list returns what is known of a directory, and whether it was read anew: it is not if its
-// time is what it was. d is never nil.
-func (s *scanner) list(source int, h *handle) (d *dir, changed bool, err error) {
-	key := dirKey{source, h.path}
-	d = s.dirs[key]
-	if d == nil {
-		d = &dir{files: map[fileID]bool{}, skipped: map[string]Skipped{}}
-		s.dirs[key] = d
+// shutAll closes d and the directories above it.
+func (d *dir) shutAll() {
+	for ; d != nil; d = d.parent {
+		d.shut()
 	}
+}
+
+// list reads a directory anew and returns its entries by name, unless its time is what it was.
+// After them it is to be settled.
+func (s *scanner) list(d *dir) (found []entry, changed bool, err error) {
 	d.pass = s.pass
+	s.watchDir(d) // Before it is listed, so that nothing comes in between.
 	// Only a hint, taken by path. What is opened afterwards is verified.
-	fi, err := os.Stat(h.path)
-	if err == nil && d.listed && !d.again && os.SameFile(fi, d.info) && fi.ModTime().Equal(d.info.ModTime()) {
-		return d, false, nil
+	if d.listed && !d.again {
+		if err := unix.Stat(d.path, &s.stat); err == nil && idOf(&s.stat) == d.id && mtimeOf(&s.stat) == d.mtime {
+			return nil, false, nil
+		}
 	}
 	d.listed = false
-	root, err := h.get()
+	f, err := d.open()
 	if err != nil {
-		return d, false, err
-	}
-	entries, info, err := readDir(root)
-	if err != nil {
-		return d, false, err
-	}
-	d.entries, d.info, d.again = entries, info, false
-	// A change within the same tick as this look would not show.
-	d.listed = s.now.Sub(info.ModTime()) > fresh
-	d.compressed = nil
-	clear(d.files)
-	clear(d.skipped)
-	return d, true, nil
-}
-
-func readDir(root *os.Root) ([]entry, fs.FileInfo, error) {
-	f, err := root.Open(".")
-	if err != nil {
-		return nil, nil, err
+		return nil, false, err
 	}
 	// Before the names are read, so that a change meanwhile shows at the next look.
-	info, err := f.Stat()
-	if err != nil {
-		return nil, nil, errors.Join(err, f.Close())
+	if err := descriptor(f.Fd()).stat(&s.stat); err != nil {
+		return nil, false, &fs.PathError{Op: "look at", Path: d.path, Err: err}
+	}
+	id, mtime := idOf(&s.stat), mtimeOf(&s.stat)
+	if found, err = readDir(f); err != nil {
+		return nil, false, err
+	}
+	s.reads++
+	// Another directory of the same name was changed before it could be watched.
+	d.again = d.id != id && d.id != fileID{}
+	if d.again {
+		s.unwatchDir(d)
+	}
+	// A change within the same tick as this look would not show.
+	d.id, d.mtime, d.listed = id, mtime, s.now.UnixNano()-mtime > int64(fresh)
+	d.compressed = nil
+	s.clearSkipped(d)
+	d.before, d.tails = d.tails, nil
+	return found, true, nil
+}
+
+// settle ends a look at a directory that was read anew: files that had a name there before it
+// and have none now are gone.
+func (s *scanner) settle(d *dir) {
+	for _, t := range d.before {
+		s.unname(t)
+	}
+	d.before = nil
+}
+
+func readDir(f *os.File) ([]entry, error) {
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return nil, err
 	}
 	found, err := f.ReadDir(-1)
-	if err = errors.Join(err, f.Close()); err != nil {
-		return nil, nil, err
+	if err != nil {
+		return nil, err
 	}
 	entries := make([]entry, len(found))
 	for i, e := range found {
-		entries[i] = entry{e.Name(), e.Type()}
+		entries[i] = entry{name: e.Name(), mode: e.Type()}
 	}
 	slices.SortFunc(entries, func(a, b entry) int { return strings.Compare(a.name, b.name) })
-	return entries, info, nil
+	return entries, nil
 }
 
 // parsePodDir takes apart the name of a pod's directory, <namespace>_<pod>_<uid>. None of the
 // three can have an underscore in it.
 func parsePodDir(name string) (p pod, uid string, ok bool) {
-	parts := strings.Split(name, "_")
-	if len(parts) != 3 || parts[0] == "" || parts[1] == "" || parts[2] == "" {
+	namespace, rest, _ := strings.Cut(name, "_")
+	pName, uid, _ := strings.Cut(rest, "_")
+	if namespace == "" || pName == "" || uid == "" || strings.Contains(uid, "_") {
 		return pod{}, "", false
 	}
-	return pod{namespace: parts[0], name: parts[1]}, parts[2], true
+	return pod{namespace: namespace, name: pName}, uid, true
 }
 
 // kind is what the name of a file in a container's directory stands for.

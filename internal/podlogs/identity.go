@@ -7,7 +7,8 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // fileID names a file independently of its path, as long as it exists.
@@ -46,13 +47,61 @@ func readHead(f io.ReaderAt, head []byte) ([]byte, error) {
 	return head[:n], nil
 }
 
-func idOf(fi fs.FileInfo) fileID {
-	st, ok := fi.Sys().(*syscall.Stat_t)
-	if !ok {
-		return fileID{}
-	}
+func idOf(st *unix.Stat_t) fileID {
 	return fileID{uint64(st.Dev), st.Ino} //nolint:unconvert // Dev is narrower on some systems.
 }
+
+// mtimeOf returns when a file was last written to, in nanoseconds since 1970.
+func mtimeOf(st *unix.Stat_t) int64 { return st.Mtim.Nano() }
+
+// typeOf returns the type bits of a file.
+func typeOf(st *unix.Stat_t) fs.FileMode {
+	switch uint32(st.Mode) & unix.S_IFMT { //nolint:unconvert // Mode is narrower on some systems.
+	case unix.S_IFREG:
+		return 0
+	case unix.S_IFDIR:
+		return fs.ModeDir
+	case unix.S_IFLNK:
+		return fs.ModeSymlink
+	}
+	return fs.ModeIrregular
+}
+
+// descriptor is a file that is open for reading. Unlike an *os.File it takes no memory; it is
+// closed by its owner alone, exactly once.
+type descriptor int
+
+// pread reads once at off. It returns 0 bytes at the end of the file.
+func (d descriptor) pread(p []byte, off int64) (int, error) {
+	for {
+		n, err := unix.Pread(int(d), p, off)
+		if err == nil {
+			return n, nil
+		}
+		if !errors.Is(err, unix.EINTR) {
+			return 0, &fs.PathError{Op: "read", Path: "log file", Err: err}
+		}
+	}
+}
+
+// ReadAt implements io.ReaderAt.
+func (d descriptor) ReadAt(p []byte, off int64) (n int, err error) {
+	for n < len(p) {
+		m, err := d.pread(p[n:], off+int64(n))
+		if err != nil {
+			return n, err
+		}
+		if m == 0 {
+			return n, io.EOF
+		}
+		n += m
+	}
+	return n, nil
+}
+
+func (d descriptor) stat(st *unix.Stat_t) error { return unix.Fstat(int(d), st) }
+
+func (d descriptor) close() error { return unix.Close(int(d)) }
 
 // skipError says why an entry of a directory is not read and never will be as it is.
 type skipError struct{ reason string }
@@ -73,49 +122,95 @@ const (
 // errReplaced is returned when a name meant something else between two looks at it.
 var errReplaced = errors.New("was replaced meanwhile")
 
-// openDir opens the directory name in parent. A symbolic link is not followed.
-func openDir(parent *os.Root, name string) (*os.Root, error) {
-	before, err := parent.Lstat(name)
-	if err != nil {
-		return nil, err
+// errTooMany is returned when no further log file is opened so that descriptors are left for
+// all else that the program does, such as connections.
+var errTooMany = fmt.Errorf("%w: raise the limit of open files of the process (ulimit -n)", unix.EMFILE)
+
+// lstat looks at name in a directory. A symbolic link is not followed.
+func lstat(parent *os.File, name string, st *unix.Stat_t) error {
+	for {
+		err := unix.Fstatat(int(parent.Fd()), name, st, unix.AT_SYMLINK_NOFOLLOW)
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, unix.EINTR) {
+			return &fs.PathError{Op: "look at", Path: name, Err: err}
+		}
 	}
-	switch {
-	case before.Mode()&fs.ModeSymlink != 0:
-		return nil, &skipError{skipSymlink}
-	case !before.IsDir():
-		return nil, &skipError{skipNotDir}
-	}
-	dir, err := parent.OpenRoot(name)
-	if err != nil {
-		return nil, err
-	}
-	if after, err := dir.Stat("."); err != nil || !os.SameFile(before, after) {
-		return nil, errors.Join(errReplaced, err, dir.Close())
-	}
-	return dir, nil
 }
 
-// openFile opens the regular file name in parent. A symbolic link is not followed, and a
-// FIFO or device is not opened: what was opened is compared with what was looked at.
-func openFile(parent *os.Root, name string) (*os.File, fs.FileInfo, error) {
-	before, err := parent.Lstat(name)
+func openAt(parent *os.File, name string, flags int) (int, error) {
+	for {
+		fd, err := unix.Openat(int(parent.Fd()), name, flags|unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		if err == nil {
+			return fd, nil
+		}
+		if !errors.Is(err, unix.EINTR) {
+			return 0, &fs.PathError{Op: "open", Path: name, Err: err}
+		}
+	}
+}
+
+// openDir opens the directory name, one element of a path, in parent. A symbolic link is not
+// followed.
+func openDir(parent *os.File, name string) (*os.File, error) {
+	var st unix.Stat_t
+	if err := lstat(parent, name, &st); err != nil {
+		return nil, err
+	}
+	switch typeOf(&st) {
+	case fs.ModeSymlink:
+		return nil, &skipError{skipSymlink}
+	case fs.ModeDir:
+	default:
+		return nil, &skipError{skipNotDir}
+	}
+	fd, err := openAt(parent, name, unix.O_DIRECTORY)
+	if errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
+		return nil, errReplaced
+	}
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	switch {
-	case before.Mode()&fs.ModeSymlink != 0:
-		return nil, nil, &skipError{skipSymlink}
-	case !before.Mode().IsRegular():
-		return nil, nil, &skipError{skipIrregular}
+	return os.NewFile(uintptr(fd), name), nil
+}
+
+// openFile opens the regular file name, one element of a path, in parent; st is what lstat told
+// about it and is brought up to date. A symbolic link is not followed, and a FIFO or device is
+// not opened: what was opened is compared with what was looked at. Descriptors from most on are
+// not used; 0 is no limit.
+func openFile(parent *os.File, name string, st *unix.Stat_t, most int) (descriptor, error) {
+	switch typeOf(st) {
+	case 0:
+	case fs.ModeSymlink:
+		return 0, &skipError{skipSymlink}
+	default:
+		return 0, &skipError{skipIrregular}
 	}
+	before := idOf(st)
 	// Should it have become a FIFO since, opening does not wait for a writer.
-	f, err := parent.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	fd, err := openAt(parent, name, unix.O_NONBLOCK)
 	if err != nil {
-		return nil, nil, err
+		return 0, err
 	}
-	after, err := f.Stat()
-	if err != nil || !os.SameFile(before, after) {
-		return nil, nil, errors.Join(errReplaced, err, f.Close())
+	f := descriptor(fd)
+	if err := f.stat(st); err != nil || idOf(st) != before {
+		return 0, errors.Join(errReplaced, err, f.close())
 	}
-	return f, after, nil
+	if most > 0 && fd >= most { // The lowest free one is given out.
+		return 0, errors.Join(errTooMany, f.close())
+	}
+	return f, nil
+}
+
+// mostDescriptors returns the descriptor from which on none is used for log files: an eighth of
+// those that the process may have is left for all else. Go has raised the limit at the start as
+// far as the process may.
+func mostDescriptors() int {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return 0
+	}
+	most := min(uint64(limit.Cur), 1<<30) //nolint:unconvert // Cur is signed on some systems.
+	return int(most - min(most/8, 1024))
 }

@@ -174,8 +174,9 @@ func (r *rig) build() {
 		r.t.Fatal(err)
 	}
 	r.c.timing = timing{
-		tick: time.Millisecond, pollMin: 2 * time.Millisecond, pollMax: 5 * time.Millisecond,
-		settle: 20 * time.Millisecond, closeAge: 30 * time.Millisecond, goneAge: 30 * time.Millisecond, openAge: time.Minute, hot: time.Millisecond,
+		tick: time.Millisecond, pollMin: 2 * time.Millisecond, pollMax: 5 * time.Millisecond, pollIdle: 10 * time.Millisecond, idleAge: 20 * time.Millisecond,
+		settle: 20 * time.Millisecond, closeAge: 30 * time.Millisecond, goneAge: 30 * time.Millisecond, openAge: time.Minute,
+		hot: time.Millisecond, gather: time.Millisecond,
 	}
 }
 
@@ -210,7 +211,7 @@ func (r *rig) kill() {
 // finish ends the collector as a stop of the program would.
 func (r *rig) finish() {
 	r.kill()
-	r.p.write()
+	r.p.rewrite()
 }
 
 // dir makes the log directory of a container and returns its path.

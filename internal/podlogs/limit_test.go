@@ -128,15 +128,15 @@ func limited(t *testing.T, r *rig) (*reader, *chain) {
 	r.build()
 	t.Cleanup(func() {
 		for _, x := range r.c.byID {
-			_ = x.file.Close()
+			_ = x.file.close()
 		}
 	})
 	r.c.positions.load()
 	newScanner(r.c).scan(time.Now())
 	rd := newReader(r.c)
-	rd.chains = r.c.snapshot(nil)
+	rd.wake()
 	rd.now = time.Now()
-	ch := rd.chains[0]
+	ch := rd.active[0]
 	if !rd.ready(t.Context(), ch) || ch.limit == nil {
 		t.Fatal("the chain is not ready, or has no limit")
 	}

@@ -3,10 +3,11 @@ package podlogs
 import (
 	"errors"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // maxLosses bounds the losses that the status lists.
@@ -110,11 +111,10 @@ func (s *scanner) missing(path string) bool {
 		return false
 	}
 	dir := filepath.Dir(path)
-	for key, d := range s.dirs {
-		if key.path == dir && d.pass == s.pass {
+	for _, top := range s.tops {
+		if d := top.at(dir); d != nil && d.pass == s.pass {
 			return true
 		}
 	}
-	_, err := os.Lstat(dir)
-	return errors.Is(err, fs.ErrNotExist)
+	return errors.Is(unix.Lstat(dir, &s.stat), fs.ErrNotExist)
 }

@@ -2,6 +2,7 @@ package podlogs
 
 import (
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/ingot-telemetry/ingot/internal/kube"
@@ -9,19 +10,15 @@ import (
 
 // meet notes what the cluster knows of pods whose log directories were found.
 func (c *Collector) meet() {
-	if c.pods == nil {
-		return
-	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, ch := range c.order {
-		if ch.pod.name == "" || ch.met.Load() != nil {
-			continue
-		}
-		if p, ok := c.pods.Pod(ch.pod.namespace, ch.pod.name, ch.uid); ok {
+	c.unmet = slices.DeleteFunc(c.unmet, func(ch *chain) bool {
+		p, ok := c.pods.Pod(ch.pod.namespace, ch.pod.name, ch.uid)
+		if ok {
 			ch.met.Store(&p)
 		}
-	}
+		return ok || len(ch.tails) == 0
+	})
 }
 
 // label brings the labels of a chain up to date and tells whether its lines may go out.

@@ -13,7 +13,7 @@ type Metrics struct {
 	bytesDropped, bytesSkipped                     *prometheus.CounterVec
 	linesJoined, redacted, unobserved              *prometheus.CounterVec
 	partsPending, linesHeld                        *prometheus.GaugeVec
-	files, filesSkipped, lag                       *prometheus.GaugeVec
+	files, filesSkipped, lag, unwatched            *prometheus.GaugeVec
 	lost, truncations, scanErrors                  *prometheus.CounterVec
 	positionWrites, positionFailures               *prometheus.CounterVec
 	positionRecoveries                             *prometheus.CounterVec
@@ -49,6 +49,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		linesHeld:    gauge("ingot_podlogs_lines_held", "Lines that multiline holds until those that belong to them have come."),
 		files:        gauge("ingot_podlogs_files", "Log files by state.", "state"),
 		filesSkipped: gauge("ingot_podlogs_files_skipped", "Entries of log directories that are not read, by reason.", "reason"),
+		unwatched:    gauge("ingot_podlogs_unwatched_directories", "Log directories of whose changes the system does not tell, so that they are looked through every two seconds."),
 		lag:          gauge("ingot_podlogs_lag_bytes", "Bytes in open log files that the destination has not accepted yet."),
 		lost:         counter("ingot_podlogs_lost_bytes_total", "Bytes of log files that were never read, as far as is known, by reason: removed by the node first, compressed files that are damaged or too large, and files that were removed while they could not be read or while their pod was not known.", "reason"),
 		truncations:  counter("ingot_podlogs_truncations_total", "Files that became shorter than what had been read of them and were read again from their start."),
@@ -82,7 +83,7 @@ type metrics struct {
 	cut, utf8, nul, unfinished                     prometheus.Counter
 	linesJoined, redacted, unobserved              prometheus.Counter
 	dropped                                        *prometheus.CounterVec
-	partsPending, linesHeld, lag                   prometheus.Gauge
+	partsPending, linesHeld, lag, unwatched        prometheus.Gauge
 	files, filesSkipped                            *prometheus.GaugeVec
 	lost                                           *prometheus.CounterVec
 	truncations, scanErrors                        prometheus.Counter
@@ -115,6 +116,7 @@ func (m *Metrics) of(endpoint string) *metrics {
 		dropped:      m.linesDropped.MustCurryWith(own),
 		partsPending: m.partsPending.With(own),
 		linesHeld:    m.linesHeld.With(own),
+		unwatched:    m.unwatched.With(own),
 		lag:          m.lag.With(own),
 		files:        m.files.MustCurryWith(own),
 		filesSkipped: m.filesSkipped.MustCurryWith(own),

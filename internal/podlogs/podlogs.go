@@ -62,8 +62,10 @@ type Collector struct {
 	positions *Positions
 	sink      Sink
 	timing    timing
-	// maxUnzipped is the constant of this name. Tests lower it.
+	// maxUnzipped is the constant of this name, maxWatches the most watches, 0 for what the
+	// kernel gives. Tests lower them.
 	maxUnzipped int64
+	maxWatches  int
 
 	keep, drop *regexp.Regexp   // namespaces
 	programs   []*stage.Program // of pod_logs, then of each element of file_logs
@@ -74,10 +76,22 @@ type Collector struct {
 	// inFlight is the number of pushes that have not been acknowledged.
 	inFlight atomic.Int64
 
+	// watch is nil where the system gives no notices, for the reason watchErr. Run sets both.
+	watch    *watch
+	watchErr error
+	// woken has something when poked has.
+	woken chan struct{}
+
 	mu     sync.Mutex // guards the fields below and chain.tails
 	chains map[string]*chain
 	order  []*chain // chains in the order of their discovery
 	byID   map[fileID]*tail
+	// poked are the chains that the reader is to look at.
+	poked []*chain
+	// unmet are the chains of pods of which the cluster has not told yet.
+	unmet []*chain
+	// notices is how far directories are watched.
+	notices Notices
 	// skipped is what the last scan found and does not read, by path.
 	skipped []Skipped
 	scanned time.Time
@@ -92,8 +106,9 @@ func New(cfg Config, log *slog.Logger, m *Metrics, pods Pods, positions *Positio
 	c := &Collector{
 		cfg: cfg, log: log, m: m.of(positions.endpoint), pods: pods, positions: positions, sink: sink,
 		timing: defaultTiming(), maxUnzipped: maxUnzipped,
-		rules:  newLabelRules(&cfg.Pods, len(cfg.Pods.Stages) > 0),
-		limits: limits{cfg: cfg.Pods.Limits, namespaces: make(map[string]*bucket)},
+		rules:    newLabelRules(&cfg.Pods, len(cfg.Pods.Stages) > 0),
+		limits:   limits{cfg: cfg.Pods.Limits, namespaces: make(map[string]*bucket)},
+		watchErr: errors.ErrUnsupported, woken: make(chan struct{}, 1),
 		chains: make(map[string]*chain),
 		byID:   make(map[fileID]*tail),
 	}
@@ -120,32 +135,68 @@ func New(cfg Config, log *slog.Logger, m *Metrics, pods Pods, positions *Positio
 // ends it. What was read and not acknowledged is read again at the next start.
 func (c *Collector) Run(ctx context.Context) error {
 	c.positions.load()
+	stopWatch := c.startWatch()
 	s := newScanner(c)
-	defer s.watch()()
 	s.scan(time.Now())
 	s.begun()
 	var wg sync.WaitGroup
 	wg.Go(func() { s.run(ctx) })
 	newReader(c).run(ctx)
 	wg.Wait()
+	stopWatch()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, t := range c.byID {
 		// Nothing was written to it, so that closing has nothing to tell.
-		_ = t.file.Close()
+		_ = t.file.close()
 	}
 	return nil
 }
 
-// snapshot returns the chains and brings their views up to date, using the space of dst.
-func (c *Collector) snapshot(dst []*chain) []*chain {
+// startWatch asks for notices of changes; stop ends that.
+func (c *Collector) startWatch() (stop func()) {
+	if c.watch, c.watchErr = newWatch(c.poke); c.watchErr != nil {
+		return func() {}
+	}
+	c.watch.limit = c.maxWatches
+	var wg sync.WaitGroup
+	wg.Go(c.watch.run)
+	return func() {
+		c.watch.close()
+		wg.Wait()
+	}
+}
+
+// poke has the reader look at chains, or at all.
+func (c *Collector) poke(chains []*chain, all bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	dst = append(dst[:0], c.order...)
-	for _, ch := range dst {
-		ch.view = ch.tails
+	if all {
+		chains = c.order
 	}
-	return dst
+	for _, ch := range chains {
+		c.pokeLocked(ch)
+	}
+}
+
+// pokeLocked is poke for one chain while the caller holds mu.
+func (c *Collector) pokeLocked(ch *chain) {
+	if ch.poked {
+		return
+	}
+	ch.poked = true
+	c.poked = append(c.poked, ch)
+	select {
+	case c.woken <- struct{}{}:
+	default: // The reader has not woken since the last time.
+	}
+}
+
+// snapshot returns the chains.
+func (c *Collector) snapshot() []*chain {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.order)
 }
 
 // add puts files, which are in order, into the chain of their key, which takes the place of ch
@@ -158,6 +209,9 @@ func (c *Collector) add(ch *chain, tails []*tail) {
 	} else {
 		c.chains[ch.key] = ch
 		c.order = append(c.order, ch)
+		if ch.pod.name != "" && c.pods != nil {
+			c.unmet = append(c.unmet, ch)
+		}
 	}
 	for _, t := range tails {
 		t.chain = ch
@@ -168,6 +222,7 @@ func (c *Collector) add(ch *chain, tails []*tail) {
 	for _, t := range tails {
 		ch.insert(t)
 	}
+	c.pokeLocked(ch)
 }
 
 // remove closes a file that is done with, unless a name leads to it again.
@@ -179,7 +234,7 @@ func (c *Collector) remove(t *tail) {
 	}
 	c.detach(t)
 	c.mu.Unlock()
-	if err := t.file.Close(); err != nil {
+	if err := t.file.close(); err != nil {
 		c.log.Debug("deleted log file closed with an error", "path", t.name(), "err", err)
 	}
 }
@@ -189,7 +244,7 @@ func (c *Collector) retire(t *tail) {
 	c.mu.Lock()
 	c.detach(t)
 	c.mu.Unlock()
-	_ = t.file.Close() // It was only read.
+	_ = t.file.close() // It was only read.
 }
 
 // detach takes a file that was handed on to its end out of its chain. The caller holds mu.
@@ -197,12 +252,16 @@ func (c *Collector) detach(t *tail) {
 	// The place is free before the scanner can open the file again.
 	c.positions.release(t.pos.Load())
 	delete(c.byID, t.id)
+	if c.watch != nil {
+		c.watch.dropFile(t.wd)
+	}
 	ch := t.chain
 	ch.tails = slices.DeleteFunc(slices.Clone(ch.tails), func(x *tail) bool { return x == t })
 	if len(ch.tails) == 0 {
 		delete(c.chains, ch.key)
 		c.order = slices.DeleteFunc(c.order, func(x *chain) bool { return x == ch })
 	}
+	c.pokeLocked(ch)
 }
 
 // claim returns the open file of that identity, to which a name leads, so that it is not
@@ -217,4 +276,18 @@ func (c *Collector) claim(id fileID) *tail {
 		t.mu.Unlock()
 	}
 	return t
+}
+
+// miss notes that no name leads to a file any more; claim notes the opposite.
+func (c *Collector) miss(t *tail, now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	t.mu.Lock()
+	if t.gone.IsZero() {
+		t.gone = now
+	}
+	t.mu.Unlock()
+	if t.chain != nil { // Else it is new and could not be added.
+		c.pokeLocked(t.chain)
+	}
 }

@@ -6,16 +6,19 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"strings"
+	"strconv"
 )
 
 // The file of positions is text, one JSON object a line: what it is, the files, and the end
 // with the number of files and a checksum over all bytes before it. Without its end the file
-// is torn.
+// is torn. After it come batches of files, each with such an end, that were appended: a file
+// replaces what was said before about the one with its device and inode. A batch without its
+// end was being written when the power failed; it and all after it do not count.
 const (
 	positionsFormat = "ingot log positions"
-	// positionsVersion is what is written. Version 1, which has no size and no done, is read.
-	positionsVersion = 2
+	// positionsVersion is what is written. Version 1, which has no size and no done, and version
+	// 2, to which nothing is appended, are read.
+	positionsVersion = 3
 )
 
 type positionsHeader struct {
@@ -44,55 +47,135 @@ type positionsEnd struct {
 	CRC   string `json:"crc32c"`
 }
 
-func encodePositions(recs []storedPosition) string {
-	var b strings.Builder
-	enc := json.NewEncoder(&b)
-	// None of the values can fail to be encoded, and a strings.Builder takes everything.
-	_ = enc.Encode(positionsHeader{positionsFormat, positionsVersion})
-	for i := range recs {
-		_ = enc.Encode(&recs[i])
-	}
-	_ = enc.Encode(positionsEnd{len(recs), checksum([]byte(b.String()))})
-	return b.String()
+// encodePositions returns the whole file.
+func encodePositions(recs []storedPosition) []byte {
+	b := make([]byte, 0, 256*(len(recs)+1))
+	b = fmt.Appendf(b, "{\"format\":%q,\"version\":%d}\n", positionsFormat, positionsVersion)
+	b, _ = appendPositions(b, recs, 0)
+	return b
 }
 
-func decodePositions(data []byte) ([]storedPosition, error) {
-	head, _, _ := bytes.Cut(data, []byte("\n"))
+// appendPositions appends files and their end to b, which continues what has the checksum sum,
+// and returns the checksum of all.
+func appendPositions(b []byte, recs []storedPosition, sum uint32) ([]byte, uint32) {
+	for i := range recs {
+		b = recs[i].appendTo(b)
+	}
+	sum = checksumOf(sum, b)
+	ended := len(b)
+	b = fmt.Appendf(b, "{\"files\":%d,\"crc32c\":\"%08x\"}\n", len(recs), sum)
+	return b, checksumOf(sum, b[ended:])
+}
+
+// appendTo appends r as encoding/json would write it.
+func (r *storedPosition) appendTo(b []byte) []byte {
+	b = append(b, `{"path":`...)
+	b = appendString(b, r.Path)
+	b = strconv.AppendUint(append(b, `,"dev":`...), r.Dev, 10)
+	b = strconv.AppendUint(append(b, `,"ino":`...), r.Ino, 10)
+	b = strconv.AppendInt(append(b, `,"offset":`...), r.Offset, 10)
+	b = strconv.AppendInt(append(b, `,"head_size":`...), int64(r.HeadSize), 10)
+	b = strconv.AppendUint(append(b, `,"head_sum":`...), r.HeadSum, 10)
+	if r.Size != 0 {
+		b = strconv.AppendInt(append(b, `,"size":`...), r.Size, 10)
+	}
+	if r.Done {
+		b = append(b, `,"done":true`...)
+	}
+	return append(b, '}', '\n')
+}
+
+func appendString(b []byte, s string) []byte {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
+			quoted, _ := json.Marshal(s) // A string cannot fail.
+			return append(b, quoted...)
+		}
+	}
+	b = append(b, '"')
+	b = append(b, s...)
+	return append(b, '"')
+}
+
+// decodePositions returns the files. torn tells that the end of what was appended is not there
+// or damaged, so that they are of some time before.
+func decodePositions(data []byte) (recs []storedPosition, torn bool, err error) {
+	head, rest, _ := bytes.Cut(data, []byte("\n"))
 	var h positionsHeader
 	if err := json.Unmarshal(head, &h); err != nil || h.Format != positionsFormat {
-		return nil, errors.New("decode positions: the file does not begin as one of positions does")
+		return nil, false, errors.New("decode positions: the file does not begin as one of positions does")
 	}
 	if h.Version < 1 || h.Version > positionsVersion {
-		return nil, fmt.Errorf("decode positions: the file has version %d, this program knows versions up to %d", h.Version, positionsVersion)
+		return nil, false, fmt.Errorf("decode positions: the file has version %d, this program knows versions up to %d", h.Version, positionsVersion)
 	}
-	body, ok := bytes.CutSuffix(data, []byte("\n"))
-	if !ok {
-		return nil, errors.New("decode positions: the file is cut off")
+	sum := checksumOf(0, data[:len(data)-len(rest)])
+	recs, sum, rest, err = decodeBatch(rest, sum)
+	if err != nil {
+		return nil, false, fmt.Errorf("decode positions: %w", err)
 	}
-	end := bytes.LastIndexByte(body, '\n') + 1
-	var e positionsEnd
-	if err := strict(body[end:], &e); err != nil || e.CRC == "" {
-		return nil, errors.New("decode positions: the file is cut off")
+	if len(rest) == 0 {
+		return recs, false, nil
 	}
-	if sum := checksum(body[:end]); sum != e.CRC {
-		return nil, fmt.Errorf("decode positions: the checksum is %s, the file says %s", sum, e.CRC)
+	if h.Version < 3 {
+		return nil, false, fmt.Errorf("decode positions: something follows the end of a file of version %d", h.Version)
 	}
-	lines := bytes.Split(body[:end], []byte("\n"))
-	lines = lines[1 : len(lines)-1] // the header, and nothing after the last line feed
-	if len(lines) != e.Files {
-		return nil, fmt.Errorf("decode positions: there are %d files, the file says %d", len(lines), e.Files)
+	at := make(map[fileID]int, len(recs))
+	for i := range recs {
+		at[fileID{recs[i].Dev, recs[i].Ino}] = i
 	}
-	recs := make([]storedPosition, len(lines))
-	for i, line := range lines {
-		r := &recs[i]
-		if err := strict(line, r); err != nil {
-			return nil, fmt.Errorf("decode positions: file %d: %w", i+1, err)
+	for len(rest) > 0 {
+		var batch []storedPosition
+		if batch, sum, rest, err = decodeBatch(rest, sum); err != nil {
+			return recs, true, nil
+		}
+		for _, r := range batch {
+			id := fileID{r.Dev, r.Ino}
+			if i, ok := at[id]; ok {
+				recs[i] = r
+			} else {
+				at[id] = len(recs)
+				recs = append(recs, r)
+			}
+		}
+	}
+	return recs, false, nil
+}
+
+// decodeBatch decodes files up to an end, which continue what has the checksum sum. rest is
+// what follows, end its checksum.
+func decodeBatch(data []byte, sum uint32) (recs []storedPosition, end uint32, rest []byte, err error) {
+	for rest = data; ; {
+		line, after, ok := bytes.Cut(rest, []byte("\n"))
+		if !ok {
+			return nil, 0, nil, errors.New("the file is cut off")
+		}
+		if bytes.HasPrefix(line, []byte(`{"files":`)) {
+			return recs, checksumOf(sum, data[:len(data)-len(after)]), after, checkEnd(line, len(recs), checksumOf(sum, data[:len(data)-len(rest)]))
+		}
+		rest = after
+		var r storedPosition
+		if err := strict(line, &r); err != nil {
+			return nil, 0, nil, fmt.Errorf("file %d: %w", len(recs)+1, err)
 		}
 		if r.Offset < 0 || r.Size < 0 || r.HeadSize < 0 || r.HeadSize > fingerprintSize {
-			return nil, fmt.Errorf("decode positions: file %d: a number is out of range", i+1)
+			return nil, 0, nil, fmt.Errorf("file %d: a number is out of range", len(recs)+1)
 		}
+		recs = append(recs, r)
 	}
-	return recs, nil
+}
+
+func checkEnd(line []byte, files int, sum uint32) error {
+	var e positionsEnd
+	if err := strict(line, &e); err != nil {
+		return fmt.Errorf("the end: %w", err)
+	}
+	if text := fmt.Sprintf("%08x", sum); text != e.CRC {
+		return fmt.Errorf("the checksum is %s, the file says %s", text, e.CRC)
+	}
+	if files != e.Files {
+		return fmt.Errorf("there are %d files, the file says %d", files, e.Files)
+	}
+	return nil
 }
 
 // strict decodes exactly one JSON value without unknown fields.
@@ -108,6 +191,7 @@ func strict(line []byte, into any) error {
 	return nil
 }
 
-func checksum(data []byte) string {
-	return fmt.Sprintf("%08x", crc32.Checksum(data, crc32.MakeTable(crc32.Castagnoli)))
+// checksumOf continues a checksum.
+func checksumOf(sum uint32, data []byte) uint32 {
+	return crc32.Update(sum, crc32.MakeTable(crc32.Castagnoli), data)
 }

@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"sort"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -19,6 +18,11 @@ import (
 const (
 	// writeInterval is how often changed positions are written.
 	writeInterval = time.Second
+	// rewriteInterval is how often the file is written whole while positions change: the backup
+	// is not older.
+	rewriteInterval = 5 * time.Minute
+	// minJournal is how long the end of the file, which is appended to, may become in any case.
+	minJournal = 256 << 10
 	// keepGone is how long the position of a file that is not seen any more is kept: a
 	// directory may be unreadable for a while.
 	keepGone = 10 * time.Minute
@@ -28,7 +32,8 @@ const (
 // restarts. It is used by one [Collector], and its Run outlives that of the collector and of
 // the destination's queue, so that the last acknowledgements are written.
 //
-// The file is written whole to a temporary file, flushed and renamed, and the one before is
+// What changes within a second is appended to the file and flushed. Now and then, and when Run
+// ends, the file is written whole to a temporary one, flushed and renamed, and the one before is
 // kept as a backup. If neither can be used, files are read from their beginning.
 type Positions struct {
 	path, endpoint string
@@ -46,14 +51,17 @@ type Positions struct {
 	// displaced is the last number that was given to a place without inode.
 	displaced uint64
 
-	// written is what the file on disk holds and failed tells that the last attempt to write
-	// went wrong. Both belong to Run.
-	written string
-	failed  bool
+	changes sync.Mutex  // guards all below; it may be locked while mu is, not the other way round
+	changed []*position // have something to be written
+	whole   bool        // the file must be written whole, since a place was removed
+	failed  error       // why positions could not be written the last time
+
+	journal journal // Run's
 }
 
 // position is one file's place. What is not atomic is guarded by Positions.mu.
 type position struct {
+	of    *Positions
 	id    fileID
 	path  string
 	print fingerprint
@@ -67,6 +75,58 @@ type position struct {
 	// open tells that a tail uses it; otherwise seen is when the file was last known.
 	open bool
 	seen time.Time
+	// dirty tells that it is in Positions.changed; guarded by Positions.changes.
+	dirty bool
+}
+
+// resize notes how large the file is.
+func (pos *position) resize(size int64) {
+	if pos.size.Swap(size) != size {
+		pos.of.touch(pos)
+	}
+}
+
+// acknowledge notes that all before the marks has been settled.
+func (p *Positions) acknowledge(marks []mark) {
+	for _, m := range marks {
+		m.pos.acked.Store(m.off)
+	}
+	p.changes.Lock()
+	defer p.changes.Unlock()
+	for _, m := range marks {
+		p.touchLocked(m.pos)
+	}
+}
+
+// touch notes that pos is to be written.
+func (p *Positions) touch(pos *position) {
+	p.changes.Lock()
+	defer p.changes.Unlock()
+	p.touchLocked(pos)
+}
+
+func (p *Positions) touchLocked(pos *position) {
+	if !pos.dirty {
+		pos.dirty = true
+		p.changed = append(p.changed, pos)
+	}
+}
+
+// removed notes that a place is not among the files any more.
+func (p *Positions) removed() {
+	p.changes.Lock()
+	defer p.changes.Unlock()
+	p.whole = true
+}
+
+// failure tells why positions could not be written the last time.
+func (p *Positions) failure() string {
+	p.changes.Lock()
+	defer p.changes.Unlock()
+	if p.failed == nil {
+		return ""
+	}
+	return p.failed.Error()
 }
 
 // NewPositions returns the positions that are kept in the file at path, whose directory is
@@ -87,7 +147,7 @@ func (p *Positions) Run(ctx context.Context) error {
 		case <-t.C:
 			p.write()
 		case <-ctx.Done():
-			p.write()
+			p.rewrite()
 			return nil
 		}
 	}
@@ -96,8 +156,11 @@ func (p *Positions) Run(ctx context.Context) error {
 // load reads the file or its backup, once.
 func (p *Positions) load() {
 	p.loading.Do(func() {
-		recs, err := readPositions(p.path)
+		recs, torn, err := readPositions(p.path)
 		switch {
+		case err == nil && torn:
+			p.m.positionRecoveries.WithLabelValues(p.endpoint, "torn").Inc()
+			p.log.Warn("the end of the positions is torn, some lines are sent again", "path", p.path)
 		case err == nil:
 		case errors.Is(err, fs.ErrNotExist):
 			if recs = p.loadBackup(nil); recs != nil {
@@ -120,9 +183,10 @@ func (p *Positions) load() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		now := time.Now()
+		p.whole = true // What was read may be the backup, or of an older version.
 		p.stored = make(map[uint64]*position, len(recs))
 		for _, r := range recs {
-			pos := &position{id: fileID{r.Dev, r.Ino}, path: r.Path, print: fingerprint{r.HeadSize, r.HeadSum}, whole: r.Done, seen: now}
+			pos := &position{of: p, id: fileID{r.Dev, r.Ino}, path: r.Path, print: fingerprint{r.HeadSize, r.HeadSum}, whole: r.Done, seen: now}
 			pos.acked.Store(r.Offset)
 			pos.size.Store(r.Size)
 			if r.Dev == 0 {
@@ -139,7 +203,7 @@ func (p *Positions) load() {
 // loadBackup reads the backup; cause is why the file itself could not be used, nil when there
 // is none.
 func (p *Positions) loadBackup(cause error) []storedPosition {
-	recs, err := readPositions(p.path + ".bak")
+	recs, _, err := readPositions(p.path + ".bak")
 	if err != nil {
 		return nil
 	}
@@ -148,10 +212,10 @@ func (p *Positions) loadBackup(cause error) []storedPosition {
 	return recs
 }
 
-func readPositions(path string) ([]storedPosition, error) {
+func readPositions(path string) (recs []storedPosition, torn bool, err error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return nil, fmt.Errorf("read positions: %w", err)
+		return nil, false, fmt.Errorf("read positions: %w", err)
 	}
 	return decodePositions(data)
 }
@@ -162,14 +226,18 @@ func (p *Positions) open(id fileID, path string, head []byte) (pos *position, re
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if pos = p.find(id, head); pos != nil {
-		delete(p.files, pos.id) // It may have been found under another device number.
+		if pos.id != id { // It was found under another device number.
+			delete(p.files, pos.id)
+			p.removed()
+		}
 		pos.id, pos.path, pos.open, pos.whole = id, path, true, false
 		p.files[id] = pos
+		p.touch(pos)
 		return pos, false
 	}
 	old := p.files[id]
 	p.displace(id)
-	pos = &position{id: id, path: path, open: true}
+	pos = &position{of: p, id: id, path: path, open: true}
 	p.files[id] = pos
 	return pos, old != nil && old.acked.Load() > 0
 }
@@ -194,8 +262,9 @@ func (p *Positions) find(id fileID, head []byte) *position {
 func (p *Positions) restart(old *position) *position {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	pos := &position{id: old.id, path: old.path, open: true}
+	pos := &position{of: p, id: old.id, path: old.path, open: true}
 	p.files[pos.id] = pos
+	p.touch(pos)
 	return pos
 }
 
@@ -203,7 +272,10 @@ func (p *Positions) restart(old *position) *position {
 func (p *Positions) fingerprint(pos *position, head fingerprint) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	pos.print = head
+	if pos.print != head {
+		pos.print = head
+		p.touch(pos)
+	}
 }
 
 // unprinted tells whether nothing is known of the first bytes of a file.
@@ -219,6 +291,7 @@ func (p *Positions) firstFingerprint(pos *position, head fingerprint) {
 	defer p.mu.Unlock()
 	if pos.print.n == 0 {
 		pos.print = head
+		p.touch(pos)
 	}
 }
 
@@ -228,6 +301,7 @@ func (p *Positions) rename(id fileID, path string) {
 	defer p.mu.Unlock()
 	if pos := p.files[id]; pos != nil {
 		pos.path = path
+		p.touch(pos)
 	}
 }
 
@@ -236,6 +310,7 @@ func (p *Positions) release(pos *position) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	pos.open, pos.whole, pos.seen = false, true, time.Now()
+	p.touch(pos)
 }
 
 // reopenable tells that a file that was released may be read on.
@@ -243,6 +318,7 @@ func (p *Positions) reopenable(pos *position) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	pos.whole = false
+	p.touch(pos)
 }
 
 // prune drops what has been gone for long. keep lists places that are still needed, and so are
@@ -262,9 +338,10 @@ func (p *Positions) prune(now time.Time, blind []string, keep map[fileID]bool, a
 		}
 		if gone := now.Sub(pos.seen); rest > 0 && gone > age && missing(pos.path) {
 			lost = append(lost, unread{pos.path, rest})
-			pos.size.Store(pos.acked.Load())
+			pos.resize(pos.acked.Load())
 		} else if gone > keepGone {
 			delete(p.files, id)
+			p.removed()
 		}
 	}
 	return lost
@@ -274,83 +351,4 @@ func (p *Positions) prune(now time.Time, blind []string, keep map[fileID]bool, a
 func below(path, dir string) bool {
 	rest, ok := strings.CutPrefix(path, dir)
 	return ok && (dir == "/" || rest != "" && rest[0] == filepath.Separator)
-}
-
-// write brings the file on disk up to date.
-func (p *Positions) write() {
-	data := p.encode()
-	if data == p.written {
-		return
-	}
-	err := writeFile(p.path, data)
-	p.m.positionWrites.WithLabelValues(p.endpoint).Inc()
-	if err != nil {
-		p.m.positionFailures.WithLabelValues(p.endpoint).Inc()
-		if !p.failed {
-			p.log.Warn("positions cannot be written, lines will be sent again after a restart", "path", p.path, "err", err)
-		}
-	} else {
-		if p.written == "" && !p.started() {
-			err = p.markStarted(time.Now())
-		}
-		p.written = data
-		if p.failed {
-			p.log.Info("positions can be written again", "path", p.path)
-		}
-	}
-	p.failed = err != nil
-}
-
-func (p *Positions) encode() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	recs := make([]storedPosition, 0, len(p.files))
-	for id, pos := range p.files {
-		// A position at 0 in an empty file says nothing that its absence does not say.
-		if off, size := pos.acked.Load(), pos.size.Load(); off > 0 || size > 0 {
-			recs = append(recs, storedPosition{
-				Path: strings.ToValidUTF8(pos.path, "\uFFFD"), Dev: id.dev, Ino: id.ino,
-				Offset: off, HeadSize: pos.print.n, HeadSum: pos.print.sum,
-				Size: size, Done: pos.whole && off >= size,
-			})
-		}
-	}
-	sort.Slice(recs, func(i, j int) bool {
-		a, b := &recs[i], &recs[j]
-		return a.Path < b.Path || a.Path == b.Path && (a.Dev < b.Dev || a.Dev == b.Dev && a.Ino < b.Ino)
-	})
-	return encodePositions(recs)
-}
-
-// writeFile replaces the file at path and keeps the one before as path.bak. A crash at any
-// point leaves one of the two whole.
-func writeFile(path, data string) error {
-	dir := filepath.Dir(path)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("create the directory of positions: %w", err)
-	}
-	tmp := path + ".tmp"
-	if err := writeSynced(tmp, data); err != nil {
-		return fmt.Errorf("write positions: %w", err)
-	}
-	if err := os.Rename(path, path+".bak"); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("keep the old positions: %w", err)
-	}
-	if err := os.Rename(tmp, path); err != nil {
-		return fmt.Errorf("write positions: %w", err)
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("write positions: %w", err)
-	}
-	return errors.Join(d.Sync(), d.Close())
-}
-
-func writeSynced(path, data string) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteString(data)
-	return errors.Join(err, f.Sync(), f.Close())
 }

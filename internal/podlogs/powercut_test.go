@@ -16,10 +16,10 @@ import (
 // unless a sync lies between them.
 func TestPowerCutLeavesPositionsOfBeforeOrAfter(t *testing.T) {
 	at := func(offset int64) string {
-		return encodePositions([]storedPosition{
+		return string(encodePositions([]storedPosition{
 			{Path: "/var/log/pods/a_b_c/d/0.log", Dev: 1, Ino: 2, Offset: offset, HeadSize: 4, HeadSum: 5, Size: 1000},
 			{Path: "/var/log/pods/a_b_c/d/0.log.20260102-030405.gz", Dev: 1, Ino: 3, Offset: 2 * offset, HeadSize: 4, HeadSum: 6, Size: 1000},
-		})
+		}))
 	}
 	oldest, before, after := at(100), at(200), at(300)
 	const file, backup, temporary = "p.json", "p.json.bak", "p.json.tmp"

@@ -140,7 +140,7 @@ func (r *reader) lay(ch *chain) {
 	p := &pipes{steps: r.steps[ch.config]}
 	if ch.config == 0 {
 		var problem string
-		if p.blocks, problem = r.joiner.runner(ch.joins, r.chains); problem != "" {
+		if p.blocks, problem = r.joiner.runner(ch.joins, r.c.snapshot()); problem != "" {
 			r.c.log.Warn("lines are joined as pod_logs.multiline says", "namespace", ch.pod.namespace, "pod", ch.pod.name, "container", ch.pod.container, "err", problem)
 		}
 	}

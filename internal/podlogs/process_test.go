@@ -259,7 +259,7 @@ func TestLinesWithoutStagesTakeNoMemory(t *testing.T) {
 	rd := newReader(r.c)
 	rd.round(t.Context())
 	data := []byte(strings.Repeat(cri("stdout", "F", "a line of a log"), 2000))
-	tl := rd.chains[0].view[0]
+	tl := rd.active[0].view[0]
 	if n := testing.AllocsPerRun(10, func() {
 		rd.lines(tl, data)
 		rd.entries[0] = rd.entries[0][:0]

@@ -42,7 +42,7 @@ func (r *reader) hand(ctx context.Context, ch *chain) {
 		r.push(ctx, ch, marks)
 	case r.c.inFlight.Load() == 0:
 		// Nothing is on the way that these marks would overtake.
-		acknowledge(marks)
+		r.c.positions.acknowledge(marks)
 		r.account()
 	default:
 		r.carry = marks
@@ -62,7 +62,7 @@ func (r *reader) push(ctx context.Context, ch *chain, marks []mark) {
 		}
 	}
 	r.batch.Ack = func() {
-		acknowledge(marks)
+		r.c.positions.acknowledge(marks)
 		r.c.inFlight.Add(-1)
 	}
 	r.c.inFlight.Add(1)
@@ -85,12 +85,6 @@ func (r *reader) push(ctx context.Context, ch *chain, marks []mark) {
 	}
 	r.c.m.linesPushed.Add(float64(lines))
 	r.account()
-}
-
-func acknowledge(marks []mark) {
-	for _, m := range marks {
-		m.pos.acked.Store(m.off)
-	}
 }
 
 // account moves the counts of a turn to the metrics and frees what it used.

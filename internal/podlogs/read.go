@@ -3,8 +3,9 @@ package podlogs
 import (
 	"context"
 	"fmt"
-	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/ingot-telemetry/ingot/internal/model"
 )
@@ -30,14 +31,17 @@ const (
 
 // timing is how often files are looked at. Tests shorten it.
 type timing struct {
-	tick     time.Duration // the pause of the reader when no file has anything
-	pollMin  time.Duration // between two looks at a busy file
-	pollMax  time.Duration // between two looks at an idle file
+	tick     time.Duration // the times at which files are looked at are multiples of it
+	pollMin  time.Duration // between two looks at a file that much is written to
+	pollMax  time.Duration // between two looks at one with little
+	pollIdle time.Duration // between two looks at an idle one that cannot be watched
+	idleAge  time.Duration // a file is idle when it has been silent this long
 	settle   time.Duration // the runtime may still write to the old file after a rotation
 	closeAge time.Duration // a deleted file is closed when it has been silent this long
 	goneAge  time.Duration // what is not found for this long is gone
 	openAge  time.Duration // an open line is pushed when its file has been silent this long
-	hot      time.Duration // between two scans while something new appears
+	hot      time.Duration // between two looks at a new directory that cannot be watched
+	gather   time.Duration // for which further changes of directories wait
 	check    time.Duration // between two looks at the beginning of a file that is read
 }
 
@@ -46,11 +50,14 @@ func defaultTiming() timing {
 		tick:     250 * time.Millisecond,
 		pollMin:  500 * time.Millisecond,
 		pollMax:  time.Second,
+		pollIdle: 2 * time.Second,
+		idleAge:  10 * time.Second,
 		settle:   500 * time.Millisecond,
 		closeAge: 10 * time.Second,
 		goneAge:  10 * time.Second,
 		openAge:  30 * time.Second,
 		hot:      100 * time.Millisecond,
+		gather:   10 * time.Millisecond,
 		check:    5 * time.Second,
 	}
 }
@@ -62,12 +69,17 @@ type reader struct {
 	mem     []byte // one byte, then buf
 	buf     []byte
 	head    [fingerprintSize]byte
-	stat    syscall.Stat_t
+	stat    unix.Stat_t
 	batch   model.LogBatch
 	entries [2][]model.Entry // of lines without stages: of stdout, and of stderr where its labels differ
-	chains  []*chain
+	// active are the chains that are looked at; the others wait for a notice. next is when the
+	// first of them is due.
+	active []*chain
+	next   time.Time
 
-	begun time.Time
+	// begun is the origin of the times at which files are looked at, far one that does not come.
+	begun, far time.Time
+
 	now   time.Time
 	valid bool // every whole line in buf is valid UTF-8
 	count counts
@@ -91,46 +103,8 @@ type counts struct {
 }
 
 func newReader(c *Collector) *reader {
-	mem := make([]byte, 1+turnSize+headRoom)
-	return &reader{c: c, mem: mem, buf: mem[1:], begun: time.Now(), stager: newStager(c)}
-}
-
-// run reads until ctx ends.
-func (r *reader) run(ctx context.Context) {
-	pause := time.NewTimer(0)
-	defer pause.Stop()
-	for ctx.Err() == nil {
-		if r.round(ctx) {
-			continue
-		}
-		pause.Reset(r.c.timing.tick - time.Since(r.begun)%r.c.timing.tick)
-		select {
-		case <-pause.C:
-		case <-ctx.Done():
-		}
-	}
-}
-
-// round gives each chain one turn, and tells whether any had something.
-func (r *reader) round(ctx context.Context) (busy bool) {
-	r.chains = r.c.snapshot(r.chains)
-	for _, ch := range r.chains {
-		r.now = time.Now()
-		if r.ready(ctx, ch) && r.mayRead(ctx, ch) && r.within(ctx, ch) && r.advance(ctx, ch) {
-			busy = true
-		}
-		if ctx.Err() != nil {
-			return false
-		}
-	}
-	if !busy && r.unzip != nil && r.unzip.t == nil {
-		r.unzip = nil
-	}
-	if len(r.carry) > 0 && r.c.inFlight.Load() == 0 {
-		acknowledge(r.carry)
-		r.carry = nil
-	}
-	return busy
+	mem, now := make([]byte, 1+turnSize+headRoom), time.Now()
+	return &reader{c: c, mem: mem, buf: mem[1:], begun: now, far: now.Add(forever), stager: newStager(c)}
 }
 
 // advance reads on in one chain: in its current file, and in the files before it, to which
@@ -194,7 +168,7 @@ func (r *reader) turn(ctx context.Context, t *tail) (atEnd, progress bool) {
 		data, err = r.read(t)
 	}
 	if err == nil && len(data) <= t.left {
-		if err = syscall.Fstat(t.fd, &r.stat); err != nil {
+		if err = t.file.stat(&r.stat); err != nil {
 			r.failed(t, fmt.Errorf("look at the file: %w", err))
 			return false, false
 		}
@@ -248,10 +222,7 @@ func (r *reader) read(t *tail) ([]byte, error) {
 	if off > 0 {
 		off, into = off-1, r.mem
 	}
-	n, err := syscall.Pread(t.fd, into, off)
-	for err == syscall.EINTR {
-		n, err = syscall.Pread(t.fd, into, off)
-	}
+	n, err := t.file.pread(into, off)
 	return r.buf[:max(0, n-len(into)+len(r.buf))], err
 }
 
@@ -262,12 +233,6 @@ func (r *reader) rest(t *tail) {
 	if view := t.chain.view; view[len(view)-1] == t { // Others are in the way of the next file.
 		t.nextPoll = r.poll(t.backoff)
 	}
-}
-
-// poll returns the time after a pause, at which all files have their turn that are due about
-// then: a program that wakes up rarely costs less.
-func (r *reader) poll(pause time.Duration) time.Time {
-	return r.begun.Add((r.now.Sub(r.begun) + pause + r.c.timing.tick/2).Truncate(pause))
 }
 
 // rewritten tells whether a file does not begin any more as it did: it became shorter and
@@ -299,18 +264,6 @@ func (r *reader) fingerprint(t *tail, off int64, data []byte) {
 	r.c.positions.fingerprint(t.pos.Load(), t.print)
 }
 
-// idle puts off the next look at a file that has nothing new.
-func (r *reader) idle(t *tail) {
-	t.hot = false
-	t.backoff = min(max(2*t.backoff, r.c.timing.pollMin), r.c.timing.pollMax)
-	t.nextPoll = r.poll(t.backoff)
-	if t.sealed {
-		t.state.Store(stateFinished)
-	} else {
-		t.state.Store(stateIdle)
-	}
-}
-
 func (r *reader) failed(t *tail, err error) {
 	t.nextPoll = r.now.Add(r.c.timing.pollMax)
 	if t.failing.IsZero() {
@@ -331,7 +284,7 @@ func (r *reader) stuck(t *tail) bool {
 // killed, most likely, and its file may stay for days.
 func (r *reader) expire(ctx context.Context, t *tail) {
 	silent := min(r.now.Sub(t.lastData), r.now.Sub(t.added)) // A line may go on from the file before.
-	if silent < r.c.timing.openAge || t.parts[0].n+t.parts[1].n == 0 {
+	if silent < r.c.timing.openAge || !t.holds() {
 		return
 	}
 	for i := range t.parts {
@@ -347,8 +300,8 @@ func (r *reader) settled(t, next *tail) bool {
 		return true
 	}
 	// Both are recent when a backlog is read. Then the file's own time tells.
-	fi, err := t.file.Stat()
-	return err == nil && r.now.Sub(fi.ModTime()) >= settle+time.Second
+	var st unix.Stat_t
+	return t.file.stat(&st) == nil && r.now.UnixNano()-mtimeOf(&st) >= int64(settle+time.Second)
 }
 
 // seal ends a file: what is left without a line end becomes a line, and open lines go on in
@@ -408,7 +361,7 @@ func (r *reader) abandon(ctx context.Context, t *tail) {
 		Time: r.now, Path: t.name(), Namespace: t.chain.pod.namespace, Pod: t.chain.pod.name,
 		Bytes: lost, Reason: lostUnreadable, Err: t.problemNow(),
 	})
-	t.pos.Load().size.Store(t.off.Load())
+	t.sized(t.off.Load())
 	r.close(ctx, t)
 }
 
@@ -422,6 +375,7 @@ func (r *reader) truncated(ctx context.Context, t *tail) {
 	t.left, t.skipping, t.nulled = 0, false, false
 	r.finish(ctx, t, 0)
 	t.pos.Store(r.c.positions.restart(t.pos.Load()))
+	t.pos.Load().resize(t.size.Load())
 	t.off.Store(0)
 	t.marked, t.print = 0, fingerprint{}
 	t.note("was truncated and is read again from its start")

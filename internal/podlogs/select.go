@@ -42,9 +42,9 @@ func (s *selection) chooses(p kube.Pod) bool {
 	return s.labels.Matches(p.Labels)
 }
 
-// excluded tells that the pod whose log directory is at dir is left out. The positions of its
+// excluded tells that the pod whose log directory has that name in root is left out. The positions of its
 // files stay, in case that it comes back.
-func (s *scanner) excluded(p pod, uid, dir string) bool {
+func (s *scanner) excluded(p pod, uid string, root *dir, name string) bool {
 	if s.c.pods == nil {
 		return false
 	}
@@ -52,7 +52,7 @@ func (s *scanner) excluded(p pod, uid, dir string) bool {
 	if !ok || s.c.selection.chooses(known) {
 		return false
 	}
-	s.blind = append(s.blind, filepath.Clean(dir))
+	s.blind = append(s.blind, filepath.Join(root.path, name))
 	return true
 }
 
@@ -111,12 +111,12 @@ func (r *reader) leave(ctx context.Context, ch *chain, reason string) {
 // abandonAt closes a file before its end; whole tells that it does not come back.
 func (c *Collector) abandonAt(t *tail, whole bool) {
 	pos := t.pos.Load()
-	pos.size.Store(t.off.Load()) // Nothing of it counts as lost.
+	pos.resize(t.off.Load()) // Nothing of it counts as lost.
 	c.mu.Lock()
 	c.detach(t)
 	c.mu.Unlock()
 	if !whole {
 		c.positions.reopenable(pos)
 	}
-	_ = t.file.Close() // It was only read.
+	_ = t.file.close() // It was only read.
 }

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/ingot-telemetry/ingot/internal/config"
 )
 
@@ -106,13 +108,13 @@ func (s *scanner) begin(ch *chain, found []*tail) []*tail {
 	for _, t := range found {
 		switch {
 		case t.packed != nil:
-			if fi, err := t.file.Stat(); err != nil || !fi.ModTime().Before(cutoff) {
+			if err := t.file.stat(&s.stat); err != nil || mtimeOf(&s.stat) >= cutoff.UnixNano() {
 				kept = append(kept, t)
 				continue
 			}
 			s.skipped(ch, t, max(t.size.Load(), 1))
 			s.c.positions.release(t.pos.Load())
-			_ = t.file.Close() // It was only read.
+			_ = t.file.close() // It was only read.
 			continue
 		case cfg.From == fromBeginning:
 			s.skipped(ch, t, s.firstSince(t, cutoff.UnixNano()))
@@ -126,8 +128,8 @@ func (s *scanner) begin(ch *chain, found []*tail) []*tail {
 
 // beginFile is begin for a file of file_logs, of whose lines the times are not known.
 func (s *scanner) beginFile(cfg *StartConfig, t *tail) {
-	fi, err := t.file.Stat()
-	old := err == nil && cfg.MaxAge > 0 && fi.ModTime().Before(s.now.Add(-time.Duration(cfg.MaxAge)))
+	err := t.file.stat(&s.stat)
+	old := err == nil && cfg.MaxAge > 0 && mtimeOf(&s.stat) < s.now.Add(-time.Duration(cfg.MaxAge)).UnixNano()
 	if cfg.From == fromEnd || old {
 		s.skipped(&chain{}, t, lastLineEnd(t.file, t.size.Load()))
 	}
@@ -140,7 +142,8 @@ func (s *scanner) skipped(ch *chain, t *tail, off int64) {
 	}
 	pos := t.pos.Load()
 	pos.acked.Store(off)
-	pos.size.Store(max(pos.size.Load(), off))
+	pos.resize(max(pos.size.Load(), off))
+	s.c.positions.touch(pos)
 	t.off.Store(off)
 	t.marked = off
 	s.skips++
@@ -219,7 +222,7 @@ func (s *scanner) firstSince(t *tail, at int64) int64 {
 
 // lastLineEnd returns the offset behind the last whole line of a file: a line that is being
 // written is read from its begin.
-func lastLineEnd(f *os.File, size int64) int64 {
+func lastLineEnd(f io.ReaderAt, size int64) int64 {
 	buf := make([]byte, min(size, startWindow))
 	start := size - int64(len(buf))
 	n, err := f.ReadAt(buf, start)
@@ -234,11 +237,11 @@ func lastLineEnd(f *os.File, size int64) int64 {
 
 // fileSize returns the size of the file itself, compressed or not, or 0.
 func (t *tail) fileSize() int64 {
-	fi, err := t.file.Stat()
-	if err != nil {
+	var st unix.Stat_t
+	if t.file.stat(&st) != nil {
 		return 0
 	}
-	return fi.Size()
+	return st.Size
 }
 
 // started tells whether there have been positions at this place before.
@@ -250,7 +253,11 @@ func (p *Positions) started() bool {
 // markStarted notes that there are positions from now on, so that their loss is none but a loss.
 func (p *Positions) markStarted(now time.Time) error {
 	text := now.UTC().Format(time.RFC3339) + "\n"
-	if err := writeSynced(p.path+startedSuffix, text); err != nil {
+	f, err := writeSynced(p.path+startedSuffix, []byte(text))
+	if err == nil {
+		err = f.Close()
+	}
+	if err != nil {
 		return fmt.Errorf("note the first start in %s: %w", filepath.Base(p.path)+startedSuffix, err)
 	}
 	return nil

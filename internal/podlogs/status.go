@@ -11,6 +11,10 @@ type Status struct {
 	Endpoint string `json:"endpoint"`
 	// Scanned is when directories were last looked through.
 	Scanned time.Time `json:"scanned"`
+	// Notices is how far the system tells of changes at once.
+	Notices Notices `json:"notices"`
+	// PositionsErr is why positions could not be written the last time.
+	PositionsErr string `json:"positions_error,omitempty"`
 	// LagBytes is what the destination has not accepted yet of all open files.
 	LagBytes int64        `json:"lag_bytes"`
 	Files    []FileStatus `json:"files"`
@@ -20,6 +24,14 @@ type Status struct {
 	Lost []Loss `json:"lost,omitempty"`
 	// Pods are what did not reach the destination since the start, by pod and reason.
 	Pods []PodLoss `json:"pods,omitempty"`
+}
+
+// Notices is how far the system tells of changes in directories. What it does not tell of is
+// found by looking through the directories every two seconds.
+type Notices struct {
+	// Unwatched is the number of directories that are not watched, Err why.
+	Unwatched int    `json:"unwatched_directories"`
+	Err       string `json:"error,omitempty"`
 }
 
 // FileStatus is a snapshot of one open file. Sizes and offsets are in bytes.
@@ -57,9 +69,10 @@ type Skipped struct {
 
 // Status returns a snapshot for the status page, ordered by path.
 func (c *Collector) Status() Status {
+	failure := c.positions.failure()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s := Status{Endpoint: c.positions.endpoint, Scanned: c.scanned, Files: make([]FileStatus, 0, len(c.byID)), Skipped: c.skipped, Lost: slices.Clone(c.losses), Pods: c.podLosses()}
+	s := Status{Endpoint: c.positions.endpoint, Notices: c.notices, PositionsErr: failure, Scanned: c.scanned, Files: make([]FileStatus, 0, len(c.byID)), Skipped: c.skipped, Lost: slices.Clone(c.losses), Pods: c.podLosses()}
 	for _, t := range c.byID {
 		f := t.status()
 		s.LagBytes += f.lag()
@@ -86,16 +99,8 @@ func (t *tail) status() FileStatus {
 
 func (f *FileStatus) lag() int64 { return max(f.Size-f.Acknowledged, 0) }
 
-// publish makes the outcome of a scan visible. The reader may be waiting for its destination,
-// so sizes are looked up here.
-func (c *Collector) publish(dirs map[dirKey]*dir, now time.Time) {
-	var skipped []Skipped
-	for _, d := range dirs {
-		for _, s := range d.skipped {
-			skipped = append(skipped, s)
-		}
-	}
-	sort.Slice(skipped, func(i, j int) bool { return skipped[i].Path < skipped[j].Path })
+// publishSkipped makes visible what is found and not read.
+func (c *Collector) publishSkipped(skipped []Skipped) {
 	reasons := map[string]int{
 		skipSymlink: 0, skipIrregular: 0, skipNotDir: 0, skipName: 0, skipCompressed: 0, skipTwice: 0, skipUnreadable: 0,
 	}
@@ -105,19 +110,29 @@ func (c *Collector) publish(dirs map[dirKey]*dir, now time.Time) {
 	for reason, n := range reasons {
 		c.m.filesSkipped.WithLabelValues(reason).Set(float64(n))
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.skipped = skipped
+}
+
+// measure looks at the sizes of all files, since the reader may be waiting for its destination,
+// and has it look at those that have grown: should a notice have been lost, that makes up for it.
+func (c *Collector) measure(now time.Time, n Notices) {
 	var lag int64
 	var states [stateFinished + 1]int
 	c.mu.Lock()
-	c.skipped, c.scanned = skipped, now
+	c.scanned, c.notices = now, n
 	for _, t := range c.byID {
-		t.resize()
-		f := t.status()
-		lag += f.lag()
+		if t.grown() {
+			c.pokeLocked(t.chain)
+		}
+		lag += max(t.size.Load()-t.pos.Load().acked.Load(), 0)
 		states[t.state.Load()]++
 	}
 	c.mu.Unlock()
 	for state, n := range states {
 		c.m.files.WithLabelValues(stateName(int32(state))).Set(float64(n))
 	}
+	c.m.unwatched.Set(float64(n.Unwatched))
 	c.m.lag.Set(float64(lag))
 }

@@ -1,12 +1,12 @@
 package podlogs
 
 import (
-	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/ingot-telemetry/ingot/internal/kube"
 )
@@ -26,7 +26,11 @@ type chain struct {
 	met atomic.Pointer[kube.Pod]
 
 	tails []*tail // guarded by Collector.mu
+	poked bool    // it is in Collector.poked; guarded by Collector.mu
 	view  []*tail // the reader's copy of tails
+	// active tells that it is among those that the reader looks at, due when it does.
+	active bool
+	due    time.Time
 
 	labels   streamLabels
 	joins    string    // how lines are joined to blocks, see multilineOf
@@ -51,8 +55,7 @@ type chain struct {
 type tail struct {
 	chain *chain
 	id    fileID
-	file  *os.File
-	fd    int
+	file  descriptor
 	// packed is nil unless the file is compressed. Offsets and sizes are then those of its
 	// original.
 	packed *packed
@@ -62,6 +65,7 @@ type tail struct {
 	added time.Time
 	// number is the place of the file in its chain for the stages, 0 before there are any.
 	number int64
+	names  int // that lead to the file; the scanner's
 
 	// The fields up to mu belong to the reader, those that are atomic are read by others.
 	pos   atomic.Pointer[position]
@@ -88,6 +92,7 @@ type tail struct {
 	checked  time.Time // when its beginning was last looked at
 	failing  time.Time // since when it cannot be read; zero while it can
 	state    atomic.Int32
+	wd       int32 // of the watch for its next write, which may be over
 
 	mu      sync.Mutex // guards the fields below
 	path    string
@@ -184,19 +189,25 @@ func (t *tail) fail(err error) (changed bool) {
 	return changed
 }
 
-// resize looks up the present size; a failure leaves the last one.
-func (t *tail) resize() {
-	var st syscall.Stat_t
-	if t.packed == nil && syscall.Fstat(t.fd, &st) == nil {
-		t.sized(st.Size)
+// grown looks up the present size and tells whether it is not what the reader saw last.
+func (t *tail) grown() bool {
+	var st unix.Stat_t
+	if t.packed != nil || t.file.stat(&st) != nil || st.Size == t.size.Load() {
+		return false
 	}
+	t.sized(st.Size)
+	return true
 }
+
+// resize looks up the present size; a failure leaves the last one.
+func (t *tail) resize() { t.grown() }
 
 // sized notes the present size, also in the position: should the file go away while nobody
 // looks, that tells how much of it was not read.
 func (t *tail) sized(size int64) {
-	t.size.Store(size)
-	t.pos.Load().size.Store(size)
+	if t.size.Swap(size) != size {
+		t.pos.Load().resize(size)
+	}
 }
 
 func (t *tail) name() string {
@@ -226,3 +237,6 @@ func (t *tail) note(problem string) {
 	defer t.mu.Unlock()
 	t.problem = problem
 }
+
+// holds tells whether open lines wait for their end.
+func (t *tail) holds() bool { return t.parts[0].n+t.parts[1].n > 0 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/ingot-telemetry/ingot/internal/config"
 	"github.com/ingot-telemetry/ingot/internal/kube"
@@ -112,7 +113,7 @@ func TestFileOnABadDiskHoldsUpItsContainerForAWhileOnly(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer broken.Close()
-	if err = syscall.Dup3(int(broken.Fd()), bad.fd, syscall.O_CLOEXEC); err != nil {
+	if err = syscall.Dup3(int(broken.Fd()), int(bad.file), syscall.O_CLOEXEC); err != nil {
 		t.Fatal(err)
 	}
 	rd := newReader(r.c)
@@ -126,14 +127,14 @@ func TestFileOnABadDiskHoldsUpItsContainerForAWhileOnly(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer repaired.Close()
-	if err := syscall.Dup3(int(repaired.Fd()), bad.fd, syscall.O_CLOEXEC); err != nil {
+	if err := syscall.Dup3(int(repaired.Fd()), int(bad.file), syscall.O_CLOEXEC); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "reading the repaired file", func() bool { rd.round(t.Context()); return len(r.sink.texts()) > 1 })
 	wantSet(t, r.sink.texts(), []string{"old", "new"})
 	// Bad again, and deleted: nothing keeps it open.
 	openLog(t, old).out("late")
-	if err := syscall.Dup3(int(broken.Fd()), bad.fd, syscall.O_CLOEXEC); err != nil {
+	if err := syscall.Dup3(int(broken.Fd()), int(bad.file), syscall.O_CLOEXEC); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Remove(old); err != nil {
@@ -645,12 +646,12 @@ func TestKubeletsRotationAtSpeedLosesNothing(t *testing.T) {
 	var want []string
 	for i := range 40 {
 		f := openLog(t, live)
-		fi, err := f.f.Stat()
-		if err != nil {
+		var st unix.Stat_t
+		if err := unix.Fstat(int(f.f.Fd()), &st); err != nil {
 			t.Fatal(err)
 		}
 		// A rotation takes the kubelet at least seconds; here it waits for the discovery.
-		eventually(t, "discovery", func() bool { return r.c.claim(idOf(fi)) != nil })
+		eventually(t, "discovery", func() bool { return r.c.claim(idOf(&st)) != nil })
 		ids := numbered(fmt.Sprint("gen", i), 0, 2000)
 		want = append(want, ids...)
 		f.out(ids...)

@@ -7,10 +7,10 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"time"
 
 	"github.com/klauspost/compress/gzip"
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -64,11 +64,11 @@ func (u *unzip) begin(t *tail) {
 // unread returns how many compressed bytes have not been looked at.
 func (u *unzip) unread() int64 {
 	at, err := u.src.Seek(0, io.SeekCurrent)
-	fi, err2 := u.t.file.Stat()
-	if err != nil || err2 != nil {
+	var st unix.Stat_t
+	if err != nil || u.t.file.stat(&st) != nil {
 		return 0
 	}
-	return max(fi.Size()-at+int64(u.in.Buffered()), 0)
+	return max(st.Size-at+int64(u.in.Buffered()), 0)
 }
 
 // read returns the uncompressed bytes from off on, as many as fit in a turn; end tells why no
@@ -114,7 +114,7 @@ func (r *reader) unpack(ctx context.Context, t, next *tail) (busy bool) {
 	case u.t == nil, u.t.chain == t.chain: // A younger one of the chain waits for this one.
 		u.begin(t)
 	default: // The other is on its way; to take turns would mean to begin anew each time.
-		t.nextPoll = r.now.Add(r.c.timing.tick)
+		t.nextPoll = r.poll(r.c.timing.pollMin)
 		return false
 	}
 	data, end := u.read(t.off.Load())
@@ -155,8 +155,7 @@ func (r *reader) unpacked(ctx context.Context, t, next *tail, rest []byte, end e
 	}
 	t.nextPoll = time.Time{}
 	off := t.off.Load()
-	t.size.Store(off)
-	t.pos.Load().size.Store(off)
+	t.sized(off)
 	t.state.Store(stateFinished)
 	if errors.Is(end, io.EOF) {
 		return
@@ -182,7 +181,7 @@ func (r *reader) unpacked(ctx context.Context, t, next *tail, rest []byte, end e
 // gzipHead returns the first bytes and the size of what was compressed into f, which has
 // fileSize bytes. The size is modulo 4 GiB, as gzip keeps it. Of a damaged file the first
 // bytes may be fewer; err is then set.
-func gzipHead(f *os.File, fileSize int64) (head []byte, size uint32, err error) {
+func gzipHead(f io.ReaderAt, fileSize int64) (head []byte, size uint32, err error) {
 	var tail [4]byte
 	if _, err = f.ReadAt(tail[:], max(fileSize-4, 0)); err != nil {
 		return nil, 0, fmt.Errorf("read the size of what was compressed: %w", err)

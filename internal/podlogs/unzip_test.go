@@ -222,7 +222,7 @@ func TestKilledReaderOfACompressedFileRepeatsOnlyWhatWasNotNoted(t *testing.T) {
 		}
 		if rand.IntN(2) == 0 {
 			r.p.write()
-			recs, err := readPositions(r.positions)
+			recs, _, err := readPositions(r.positions)
 			if err != nil || len(recs) == 0 {
 				t.Fatal(recs, err)
 			}
@@ -566,7 +566,7 @@ func TestInodeOfTheOriginalMayBeReused(t *testing.T) {
 	w.rotate()
 	w.rotate()
 	// Let the present file have the inode of the original.
-	recs, err := readPositions(r.positions)
+	recs, _, err := readPositions(r.positions)
 	if err != nil || len(recs) != 1 {
 		t.Fatal(recs, err)
 	}
@@ -648,8 +648,8 @@ func canceled(t *testing.T) context.Context {
 func TestPositionsOfVersion1AreRead(t *testing.T) {
 	body := `{"format":"ingot log positions","version":1}` + "\n" +
 		`{"path":"/a","dev":1,"ino":2,"offset":3,"head_size":4,"head_sum":5}` + "\n"
-	recs, err := decodePositions([]byte(body + `{"files":1,"crc32c":"` + checksum([]byte(body)) + `"}` + "\n"))
-	if err != nil {
+	recs, torn, err := decodePositions(fmt.Appendf(nil, "%s{\"files\":1,\"crc32c\":\"%08x\"}\n", body, checksumOf(0, []byte(body))))
+	if err != nil || torn {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff([]storedPosition{{Path: "/a", Dev: 1, Ino: 2, Offset: 3, HeadSize: 4, HeadSum: 5}}, recs); diff != "" {
@@ -750,15 +750,15 @@ func TestUnreadableCompressedFileIsTriedAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer broken.Close()
-	good, err := syscall.Dup(bad.fd)
+	good, err := syscall.Dup(int(bad.file))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := syscall.Dup3(int(broken.Fd()), bad.fd, syscall.O_CLOEXEC); err != nil {
+	if err := syscall.Dup3(int(broken.Fd()), int(bad.file), syscall.O_CLOEXEC); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "failing", func() bool { rd.round(t.Context()); return bad.state.Load() == stateFailed })
-	if err := errors.Join(syscall.Dup3(good, bad.fd, syscall.O_CLOEXEC), syscall.Close(good)); err != nil {
+	if err := errors.Join(syscall.Dup3(good, int(bad.file), syscall.O_CLOEXEC), syscall.Close(good)); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "reading all", func() bool { rd.round(t.Context()); return len(r.sink.texts()) >= len(want) })
