@@ -139,6 +139,14 @@ func (q *Queue) behind(now time.Time) bool {
 		q.index.left.Blocks > q.window.onDisk() // A backlog: more than what is on its way.
 }
 
+// Behind tells whether blocks wait because the endpoint fails, or for others to be delivered from
+// disk. Who could put something that is not worth keeping had better leave it out then.
+func (q *Queue) Behind() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.state != StateOK || q.index.left.Blocks > q.window.onDisk()
+}
+
 // ack is the Ack of a block that has not been called.
 type ack struct {
 	seq  uint64

@@ -466,3 +466,19 @@ func TestAcksWaitForTheBlockInFlight(t *testing.T) {
 		r.shutdown()
 	})
 }
+
+func TestQueueSaysThatItIsBehind(t *testing.T) {
+	for _, dir := range []string{"", t.TempDir()} {
+		b := &backend{answer: refuse}
+		r := start(t, newQueue(t, testConfig(), dir, b))
+		if r.Behind() {
+			t.Error("a queue without blocks is behind")
+		}
+		put(t, r.Queue, 1, 4, 100)
+		eventually(t, "a failing endpoint to count as behind", r.Behind)
+		b.set(nil)
+		eventually(t, "all to be delivered", func() bool { return len(b.accepted()) == 3 })
+		eventually(t, "the queue to have caught up", func() bool { return !r.Behind() })
+		r.shutdown()
+	}
+}

@@ -31,6 +31,8 @@ func (d *discard) Put(_ context.Context, b delivery.Block) error {
 
 func (d *discard) Refused(byte) bool { return false }
 
+func (d *discard) Behind() bool { return false }
+
 // chunked cuts a batch as sources do, which never hold a whole exposition.
 func chunked(b *model.Batch) (all []*model.Batch) {
 	const n = 300

@@ -1,12 +1,15 @@
 package remotewrite
 
 import (
+	"encoding/binary"
 	"errors"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/klauspost/compress/s2"
 	"github.com/prometheus/client_golang/prometheus"
 	promconfig "github.com/prometheus/common/config"
 
@@ -178,4 +181,37 @@ func FuzzCodec(f *testing.F) {
 		_, _, _ = c.Split(format, raw)
 		_, _, _ = c.Fallback(format, raw)
 	})
+}
+
+// Requests that were written with the labels before the sample, as other programs write them.
+func TestOrderOfFieldsDoesNotMatter(t *testing.T) {
+	message := func(tag byte, parts ...[]byte) (dst []byte) {
+		body := slices.Concat(parts...)
+		return append(binary.AppendUvarint(append(dst, tag), uint64(len(body))), body...)
+	}
+	var raw []byte
+	for _, s := range []string{"", "__name__", "up", "job", "a"} {
+		raw = append(raw, message(tagSymbols, []byte(s))...)
+	}
+	refs := message(tagRefs, []byte{1, 2, 3, 4})
+	sample := message(tagSamples, append([]byte{tagValue}, make([]byte, 8)...), binary.AppendUvarint([]byte{tagTime}, 1000))
+	meta := message(tagMetadata2, []byte{tagType, 1})
+	raw = append(raw, message(tagSeries2, refs, sample, meta)...)
+	raw = append(raw, message(tagSeries2, sample, refs, meta)...)
+	want, _ := decode(t, Format2, s2.EncodeSnappy(nil, raw))
+	left, right, err := auto().Split(Format2, s2.EncodeSnappy(nil, raw))
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, _ := decode(t, Format2, left.Body)
+	second, _ := decode(t, Format2, right.Body)
+	if diff := cmp.Diff(want, append(first, second...)); diff != "" || len(want) != 2 {
+		t.Errorf("divided (-want +got):\n%s", diff)
+	}
+	for _, twice := range [][]byte{slices.Concat(refs, sample, refs), slices.Concat(sample, meta, refs)} {
+		bad := slices.Concat(raw, message(tagSeries2, twice))
+		if _, _, err := auto().Split(Format2, s2.EncodeSnappy(nil, bad)); !errors.Is(err, errForeign) {
+			t.Errorf("labels in two places, or behind metadata: %v, want %v", err, errForeign)
+		}
+	}
 }

@@ -26,6 +26,7 @@ import (
 type receiver struct {
 	t       testing.TB
 	refused atomic.Bool // remote write 2.0
+	behind  atomic.Bool
 
 	mu       sync.Mutex
 	blocks   []delivery.Block
@@ -35,6 +36,8 @@ type receiver struct {
 }
 
 func (r *receiver) Refused(format byte) bool { return format == Format2 && r.refused.Load() }
+
+func (r *receiver) Behind() bool { return r.behind.Load() }
 
 func (r *receiver) Put(_ context.Context, b delivery.Block) error {
 	r.mu.Lock()

@@ -39,6 +39,8 @@ type Queue interface {
 	Put(ctx context.Context, b delivery.Block) error
 	// Refused tells whether the endpoint has lately refused a format.
 	Refused(format byte) bool
+	// Behind tells whether requests wait for an endpoint that fails or is too slow.
+	Behind() bool
 }
 
 // Endpoint is one destination of the samples.

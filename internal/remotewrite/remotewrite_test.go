@@ -55,6 +55,8 @@ func (q *queue) Put(_ context.Context, b delivery.Block) error {
 
 func (q *queue) Refused(byte) bool { return false }
 
+func (q *queue) Behind() bool { return false }
+
 func (q *queue) sizes() []int {
 	q.mu.Lock()
 	defer q.mu.Unlock()

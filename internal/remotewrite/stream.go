@@ -186,11 +186,11 @@ func (s *stream) tick(all bool) (next time.Time) {
 	return next
 }
 
-// sendMetadata sends what is known of all families, unless the endpoint gets it with the
-// samples.
+// sendMetadata sends what is known of all families, unless the endpoint gets it with the samples,
+// or is behind: the same would be in the queue once a minute.
 func (s *stream) sendMetadata() {
 	format := s.format()
-	if format == Format2 {
+	if format == Format2 || s.Queue.Behind() {
 		return
 	}
 	all := s.families.all()

@@ -150,6 +150,15 @@ func TestMetadataGoesInRequestsOfItsOwn(t *testing.T) {
 		if len(modern.families()) != 3 || len(first.families()) != 6 {
 			t.Errorf("after the second minute %d families to the endpoint that refuses 2.0 and %d to the other, want 3 and 6", len(modern.families()), len(first.families()))
 		}
+		for _, behind := range []bool{true, false} {
+			first.behind.Store(behind)
+			before := len(first.families())
+			time.Sleep(time.Minute)
+			synctest.Wait()
+			if got, want := len(first.families())-before, map[bool]int{true: 0, false: 3}[behind]; got != want {
+				t.Errorf("%d families to an endpoint of which it is %v that it is behind, want %d", got, behind, want)
+			}
+		}
 		time.Sleep(metadataAge)
 		synctest.Wait()
 		before := first.requests()
@@ -219,6 +228,8 @@ func (full) Put(ctx context.Context, _ delivery.Block) error {
 }
 
 func (full) Refused(byte) bool { return false }
+
+func (full) Behind() bool { return false }
 
 func TestStopDoesNotWaitLongForAQueueWithoutRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
