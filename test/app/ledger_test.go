@@ -163,6 +163,7 @@ func balance(p *kit.Process) error {
 			out: []string{
 				"ingot_podlogs_lines_pushed_total", "ingot_podlogs_lines_dropped_total",
 				"ingot_podlogs_parts_joined_total", "ingot_podlogs_parts_pending",
+				"ingot_podlogs_lines_joined_total", "ingot_podlogs_lines_held",
 			},
 		},
 	} {
