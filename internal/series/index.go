@@ -49,12 +49,17 @@ func (x *index) put(hash, id uint32) {
 
 func (x *index) full() bool { return (x.used+1)*4 > len(x.slots)*3 }
 
-// partIndex finds parts by their hash, those from a number on.
+// partIndex finds parts by their hash, those from a number on. After manyParts of which next to
+// none was like another it finds nothing any more, to save the memory.
 type partIndex struct {
 	index
 	first  uint32
 	hashes []uint64
+	hits   int
+	off    bool
 }
+
+const manyParts = 1 << 17
 
 func newPartIndex(first int) partIndex { return partIndex{first: uint32(first)} }
 
@@ -66,6 +71,7 @@ func (x *partIndex) find(hash uint64) uint32 {
 	mask := uint32(len(x.slots) - 1)
 	for i := uint32(hash) & mask; x.slots[i] != 0; i = (i + 1) & mask {
 		if k := x.slots[i] - 1; x.hashes[k] == hash {
+			x.hits++
 			return x.first + k
 		}
 	}
@@ -74,6 +80,13 @@ func (x *partIndex) find(hash uint64) uint32 {
 
 // add adds the next part.
 func (x *partIndex) add(hash uint64) {
+	if x.off {
+		return
+	}
+	if len(x.hashes) >= manyParts && x.hits < len(x.hashes)/8 {
+		*x = partIndex{off: true}
+		return
+	}
 	x.hashes = append(x.hashes, hash)
 	if k := len(x.hashes) - 1; !x.full() {
 		x.put(uint32(hash), uint32(k))
