@@ -104,7 +104,7 @@ type program struct {
 
 	scraping   *scrape.Manager      // nil when the role scrapes nothing
 	collectors []*podlogs.Collector // one for each destination of logs
-	delivering []*delivery.Queue
+	delivering []func() []delivery.Status
 	memory     *memory.Guard
 }
 
@@ -243,12 +243,14 @@ func (p *program) buildLogs(m *delivery.Metrics) error {
 		if d.Type != Loki {
 			continue
 		}
-		// No directory: the log file itself is what waits on disk.
-		q, err := p.queue(d, m, "", loki.Header(p.userAgent()), nil)
+		tenants, err := p.tenants(d, m)
 		if err != nil {
 			return err
 		}
-		writer := loki.New(d.Loki, p.component("loki"), writing, d.Name, p.externalLabels(d), q)
+		writer, err := loki.New(d.Loki, p.component("loki"), writing, d.Name, p.externalLabels(d), tenants)
+		if err != nil {
+			return err
+		}
 		positions := podlogs.NewPositions(filepath.Join(p.DataDir, "positions", d.Name), d.Name, p.component("podlogs"), reading)
 		cfg := podlogs.Config{Pods: p.Config.PodLogs, Files: p.Config.FileLogs}
 		collector, err := podlogs.New(cfg, p.component("podlogs"), reading, pods, positions, writer)
@@ -292,7 +294,7 @@ func (p *program) queue(d Destination, m *delivery.Metrics, dir string, header h
 	}
 	ep := delivery.Endpoint{Name: d.Name, URL: d.URL, Client: client, Header: header, Timeout: time.Duration(d.Timeout), Codec: codec}
 	q := delivery.New(p.Config.Data, dir, p.component("delivery"), m, ep)
-	p.delivering = append(p.delivering, q)
+	p.delivering = append(p.delivering, func() []delivery.Status { return []delivery.Status{q.Status()} })
 	p.queues = append(p.queues, part{"queue of " + d.Name, q.Run})
 	return q, nil
 }

@@ -58,9 +58,9 @@ func notYet(err error) error {
 }
 
 func (p *program) queueStatus() any {
-	all := make([]delivery.Status, len(p.delivering))
-	for i, q := range p.delivering {
-		all[i] = q.Status()
+	all := []delivery.Status{}
+	for _, queues := range p.delivering {
+		all = append(all, queues()...)
 	}
 	return all
 }

@@ -36,13 +36,22 @@ func (q fakeQueue) Put(ctx context.Context, b delivery.Block) error {
 	}
 }
 
+// single is one queue for all tenants.
+type single struct{ q Queue }
+
+func (s single) Queue(string) (Queue, *UnservedError) { return s.q, nil }
+
 func newWriter(t testing.TB, cfg Config, external model.Labels, q Queue) (*Writer, *prometheus.Registry) {
 	t.Helper()
 	if err := cfg.Validate(); err != nil {
 		t.Fatal(err)
 	}
 	reg := prometheus.NewRegistry()
-	return New(cfg, slog.New(slog.DiscardHandler), NewMetrics(reg), "loki", external, q), reg
+	w, err := New(cfg, slog.New(slog.DiscardHandler), NewMetrics(reg), "loki", external, single{q})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w, reg
 }
 
 func labels(pairs ...string) model.Labels {
@@ -106,13 +115,13 @@ func TestPushRequestHoldsLabelsTimesAndMetadata(t *testing.T) {
 	}}
 	const text = `{cluster="own", job="a/b", k8s_cluster_name="ext", quoted="\"\\\n\x00é"}`
 	const md = `pod="p" service_instance_id="i" `
-	want := []sent{
+	want := []sent{ // The destination's own tenant first.
+		{`{cluster="ext", k8s_cluster_name="ext"}`, 1_700_000_000, 0, "no labels", ""},
 		{text, 1_700_000_000, 123_456_789, "text é", md},
 		{text, 1_700_000_000, 0, "", md},
 		{text, 0, 5, "x", md},
 		{text, -1, 999_999_999, "before the epoch", md},
 		{text, -9223372037, 145224192, "y", md},
-		{`{cluster="ext", k8s_cluster_name="ext"}`, 1_700_000_000, 0, "no labels", ""},
 	}
 	got := pushed(t, labels("cluster", "ext", "k8s_cluster_name", "ext", "__hidden", "x"), b)
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -129,7 +138,7 @@ func TestLinesOfOneStreamShareItsLabels(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := w.flush(t.Context()); err != nil {
+	if err := w.flush(t.Context(), w.own); err != nil {
 		t.Fatal(err)
 	}
 	lines, streams := decode(t, (<-q).Body.AppendTo(nil))
@@ -167,7 +176,7 @@ func TestBodiesEndAtTheirSizeAndAcksRunInOrder(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := w.flush(t.Context()); err != nil {
+	if err := w.flush(t.Context(), w.own); err != nil {
 		t.Fatal(err)
 	}
 	close(q)
@@ -334,8 +343,9 @@ func TestBatchThatWasNotTakenIsNotSentAtTheStop(t *testing.T) {
 }
 
 func TestConfigIsChecked(t *testing.T) {
-	c := Config{BatchSize: 1, BatchWait: 0}
-	want := "batch_size: must be between 16KiB and 64MiB, is 1B\nbatch_wait: must be longer than 0s, is 0s"
+	c := Config{BatchSize: 1, BatchWait: 0, Spool: SpoolConfig{MaxBytes: 1, MaxAge: 0}}
+	want := "batch_size: must be between 16KiB and 64MiB, is 1B\nbatch_wait: must be longer than 0s, is 0s\n" +
+		"spool.max_bytes: must be 0, for no spool, or at least 16MiB, is 1B\nspool.max_age: must be longer than 0s, is 0s"
 	if err := c.Validate(); err == nil || err.Error() != want {
 		t.Errorf("Validate() = %v, want %s", err, want)
 	}

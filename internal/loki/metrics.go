@@ -10,6 +10,7 @@ import (
 type Metrics struct {
 	lines, bodies, rawBytes, compressedBytes *prometheus.CounterVec
 	openLines                                *prometheus.GaugeVec
+	droppedLines, droppedBytes               *prometheus.CounterVec
 }
 
 // NewMetrics registers the metrics. It is called once for each registry.
@@ -18,7 +19,13 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	counter := func(name, help string) *prometheus.CounterVec {
 		return f.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, []string{"endpoint"})
 	}
+	dropped := func(name, help string) *prometheus.CounterVec {
+		return f.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, []string{"endpoint", "reason"})
+	}
 	return &Metrics{
+		droppedLines: dropped("ingot_loki_dropped_lines_total", "Lines that were dropped before they were in a request body, by reason."),
+		droppedBytes: dropped("ingot_loki_dropped_bytes_total", "Text of lines that were dropped before they were in a request body, by reason."),
+
 		lines:           counter("ingot_loki_lines_total", "Lines that were taken into request bodies."),
 		bodies:          counter("ingot_loki_bodies_total", "Request bodies that were handed to the delivery queue."),
 		rawBytes:        counter("ingot_loki_raw_bytes_total", "Size of the request bodies before compression."),
@@ -33,6 +40,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 type metrics struct {
 	lines, bodies, rawBytes, compressedBytes prometheus.Counter
 	openLines                                prometheus.Gauge
+	drop                                     func(reason string, lines, bytes int)
 }
 
 func (m *Metrics) of(endpoint string) metrics {
@@ -42,5 +50,9 @@ func (m *Metrics) of(endpoint string) metrics {
 		rawBytes:        m.rawBytes.WithLabelValues(endpoint),
 		compressedBytes: m.compressedBytes.WithLabelValues(endpoint),
 		openLines:       m.openLines.WithLabelValues(endpoint),
+		drop: func(reason string, lines, bytes int) {
+			m.droppedLines.WithLabelValues(endpoint, reason).Add(float64(lines))
+			m.droppedBytes.WithLabelValues(endpoint, reason).Add(float64(bytes))
+		},
 	}
 }
