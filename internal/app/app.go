@@ -236,6 +236,7 @@ func (p *program) buildLogs(m *delivery.Metrics) error {
 	var pods podlogs.Pods
 	if p.cluster != nil && p.Config.PodLogs.Enabled {
 		pods = p.cluster.Pods()
+		p.cluster.Pods().KeepOnly(p.Config.PodLogs.Needs())
 		p.services = append(p.services, part{"kube pods", p.cluster.Pods().Run})
 	}
 	reading, writing := podlogs.NewMetrics(p.reg), loki.NewMetrics(p.reg)

@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"strings"
 	"sync"
 	"time"
+	"unique"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -57,6 +59,8 @@ type Owner struct{ Kind, Name string }
 type PodStore struct {
 	w       *watcher
 	changes changes
+	// keep chooses the labels and annotations that are kept, by their keys; nil for all.
+	keepLabel, keepAnnotation func(key string) bool
 
 	mu      sync.RWMutex       // guards all below
 	byUID   map[string]*podRef // under the uid and, where there is one, the mirror uid
@@ -72,18 +76,23 @@ type podRef struct {
 }
 
 func newPodStore(nodeName string, connect func() (rest.Interface, error), log *slog.Logger, m *metrics) *PodStore {
-	return &PodStore{
-		w: newWatcher(resource{
-			kind:       "pods",
-			accept:     podAccept,
-			acceptList: podListAccept,
-			selector:   "spec.nodeName=" + nodeName,
-			object:     &metav1.PartialObjectMetadata{},
-			strip:      stripPod,
-		}, connect, log, m),
-		changes: newChanges(),
-		byUID:   map[string]*podRef{},
-	}
+	s := &PodStore{changes: newChanges(), byUID: map[string]*podRef{}}
+	s.w = newWatcher(resource{
+		kind:       "pods",
+		accept:     podAccept,
+		acceptList: podListAccept,
+		selector:   "spec.nodeName=" + nodeName,
+		object:     &metav1.PartialObjectMetadata{},
+		strip:      s.strip,
+	}, connect, log, m)
+	return s
+}
+
+// KeepOnly has the store keep only labels and annotations with these keys, which nil stands for
+// all of: some annotations are larger than all else that is known of a pod. It is called
+// before Run.
+func (s *PodStore) KeepOnly(label, annotation func(key string) bool) {
+	s.keepLabel, s.keepAnnotation = label, annotation
 }
 
 // Run keeps the store current until ctx ends and then returns nil. No failure of the API
@@ -195,7 +204,7 @@ func (k podSink) Add(obj any) error { return k.Update(obj) }
 
 // Update implements cache.ReflectorStore.
 func (k podSink) Update(obj any) error {
-	p, err := podOf(obj)
+	p, err := k.s.podOf(obj)
 	if err != nil {
 		return err
 	}
@@ -214,7 +223,7 @@ func (k podSink) Update(obj any) error {
 
 // Delete implements cache.ReflectorStore.
 func (k podSink) Delete(obj any) error {
-	p, err := podOf(obj)
+	p, err := k.s.podOf(obj)
 	if err != nil {
 		return err
 	}
@@ -232,7 +241,7 @@ func (k podSink) Delete(obj any) error {
 func (k podSink) Replace(objs []any, _ string) error {
 	listed := make(map[string]Pod, len(objs))
 	for _, obj := range objs {
-		p, err := podOf(obj)
+		p, err := k.s.podOf(obj)
 		if err != nil {
 			return err
 		}
@@ -263,33 +272,63 @@ func samePod(a, b Pod) bool {
 		maps.Equal(a.Labels, b.Labels) && maps.Equal(a.Annotations, b.Annotations)
 }
 
-func podOf(obj any) (Pod, error) {
+func (s *PodStore) podOf(obj any) (Pod, error) {
 	o, ok := obj.(*metav1.PartialObjectMetadata)
 	if !ok {
 		return Pod{}, fmt.Errorf("read a pod: the API server sent a %T", obj)
 	}
-	stripPod(o)
 	return Pod{
-		Namespace:   o.Namespace,
-		Name:        o.Name,
-		UID:         string(o.UID),
-		MirrorUID:   o.Annotations[mirrorAnnotation],
-		Labels:      o.Labels,
-		Annotations: o.Annotations,
+		Namespace:   intern(o.Namespace),
+		Name:        strings.Clone(o.Name), // What is decoded may share the memory of the whole answer.
+		UID:         strings.Clone(string(o.UID)),
+		MirrorUID:   strings.Clone(o.Annotations[mirrorAnnotation]),
+		Labels:      kept(o.Labels, s.keepLabel),
+		Annotations: kept(o.Annotations, s.keepAnnotation),
 		Owner:       ownerOf(o),
 	}, nil
 }
 
+// kept returns the entries that are kept, in memory that pods with the same ones share; nil if
+// there are none.
+func kept(from map[string]string, keep func(string) bool) map[string]string {
+	var to map[string]string
+	for k, v := range from {
+		if k == lastAppliedAnnotation || keep != nil && !keep(k) {
+			continue
+		}
+		if to == nil {
+			to = make(map[string]string)
+		}
+		to[intern(k)] = intern(v)
+	}
+	return to
+}
+
+func intern(s string) string { return unique.Make(s).Value() }
+
 func ownerOf(o *metav1.PartialObjectMetadata) Owner {
 	if ref := metav1.GetControllerOfNoCopy(o); ref != nil {
-		return Owner{ref.Kind, ref.Name}
+		return Owner{intern(ref.Kind), intern(ref.Name)}
 	}
 	return Owner{}
 }
 
-func stripPod(obj runtime.Object) {
-	if o, ok := obj.(*metav1.PartialObjectMetadata); ok {
-		o.ManagedFields, o.Finalizers = nil, nil
-		delete(o.Annotations, lastAppliedAnnotation)
+// strip removes what will not be kept, before the object waits for the end of a list.
+func (s *PodStore) strip(obj runtime.Object) {
+	o, ok := obj.(*metav1.PartialObjectMetadata)
+	if !ok {
+		return
+	}
+	o.ManagedFields, o.Finalizers = nil, nil
+	all := o.Annotations
+	o.Labels, o.Annotations = kept(o.Labels, s.keepLabel), kept(all, s.keepAnnotation)
+	// The reflector finds the end of a streaming list by the second one.
+	for _, key := range [...]string{mirrorAnnotation, metav1.InitialEventsAnnotationKey} {
+		if v := all[key]; v != "" {
+			if o.Annotations == nil {
+				o.Annotations = make(map[string]string)
+			}
+			o.Annotations[key] = v
+		}
 	}
 }

@@ -466,7 +466,7 @@ func TestRunReturnsSoonWhateverTheServerDoes(t *testing.T) {
 
 func TestPodsAreStrippedBeforeAListIsComplete(t *testing.T) {
 	o := realisticPod(1)
-	stripPod(o)
+	(&PodStore{}).strip(o)
 	if o.ManagedFields != nil || o.Annotations[lastAppliedAnnotation] != "" || len(o.Annotations) != 4 || len(o.Labels) != 7 {
 		t.Errorf("stripped pod = %+v", o)
 	}
@@ -477,9 +477,23 @@ func TestPodsAreStrippedBeforeAListIsComplete(t *testing.T) {
 func TestStrippedPodIsSmall(t *testing.T) {
 	const (
 		pods   = 2000
-		budget = 2048 // bytes a pod; 1.6 KB when written
+		budget = 1200 // bytes a pod with all that it has
+		little = 800  // with what the labels of logs need
 	)
+	if each := bytesOfPods(t, pods, nil); each > budget {
+		t.Errorf("a pod takes %d bytes, want at most %d", each, budget)
+	}
+	if each := bytesOfPods(t, pods, func(key string) bool { return key == "app.kubernetes.io/name" }); each > little {
+		t.Errorf("a pod takes %d bytes where little of it is kept, want at most %d", each, little)
+	}
+}
+
+// bytesOfPods returns what a pod takes in the store, with labels and annotations of the keys
+// that are kept.
+func bytesOfPods(t *testing.T, pods int, keep func(string) bool) int {
+	t.Helper()
 	w := newWorld(t)
+	w.pods.KeepOnly(keep, keep)
 	k := podSink{w.pods}
 	before := liveHeap()
 	for i := range pods {
@@ -489,10 +503,31 @@ func TestStrippedPodIsSmall(t *testing.T) {
 	}
 	each := (liveHeap() - before) / pods
 	t.Logf("%d bytes a pod", each)
-	if each > budget {
-		t.Errorf("a pod takes %d bytes, want at most %d", each, budget)
-	}
 	runtime.KeepAlive(w)
+	return each
+}
+
+// TestOnlyChosenLabelsAndTheOwnerAreKept has a store that keeps little find a static pod still,
+// and the controller among the owners.
+func TestOnlyChosenLabelsAndTheOwnerAreKept(t *testing.T) {
+	w := newWorld(t)
+	w.pods.KeepOnly(func(k string) bool { return k == "app" }, func(k string) bool { return k == "note" })
+	o := kit.KubePod("ns", "a", "u1", node, map[string]string{"app": "x", "hash": "1"}, map[string]string{"note": "n", "big": "b", mirrorAnnotation: "m"})
+	o["metadata"].(map[string]any)["ownerReferences"] = []any{
+		map[string]any{"apiVersion": "v1", "kind": "Other", "name": "not it", "uid": "o1"},
+		map[string]any{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web-1", "uid": "o2", "controller": true},
+	}
+	w.server.Put(t, o)
+	w.runPods(t)
+	await(t, "the list", w.pods.Synced)
+	got, ok := w.pods.Pod("ns", "a", "m")
+	want := Pod{
+		Namespace: "ns", Name: "a", UID: "u1", MirrorUID: "m", Version: got.Version, Owner: Owner{"ReplicaSet", "web-1"},
+		Labels: map[string]string{"app": "x"}, Annotations: map[string]string{"note": "n"},
+	}
+	if diff := cmp.Diff(want, got); !ok || diff != "" {
+		t.Errorf("found %t, -want +got\n%s", ok, diff)
+	}
 }
 
 func liveHeap() int {

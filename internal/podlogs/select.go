@@ -3,6 +3,8 @@ package podlogs
 import (
 	"context"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/ingot-telemetry/ingot/internal/kube"
@@ -13,6 +15,9 @@ const (
 	discoverAll        = "all"
 	discoverAnnotation = "annotation"
 )
+
+// ownPrefix begins the annotations that are ours.
+const ownPrefix = "ingot.dev/"
 
 // selection chooses pods by what only the cluster knows of them.
 type selection struct {
@@ -119,4 +124,33 @@ func (c *Collector) abandonAt(t *tail, whole bool) {
 		c.positions.reopenable(pos)
 	}
 	_ = t.file.close() // It was only read.
+}
+
+// Needs returns which labels and annotations of pods this configuration makes anything of, by
+// their keys, for [kube.PodStore.KeepOnly].
+func (c *PodConfig) Needs() (label, annotation func(key string) bool) {
+	r := newLabelRules(c, false)
+	// Stages may look at every label, which in versions 2 and 3 every one of the pod becomes.
+	every := r.copyAll && (r.keep == nil || len(c.Stages) > 0)
+	becomes := func(key string) bool {
+		name := sanitise(key)
+		return every || r.copyAll && (r.keeps(name) || slices.ContainsFunc(r.metadata, func(m labelRule) bool { return m.key == name }) ||
+			name == "namespace" || name == "pod" || name == "container")
+	}
+	labels := []string{nameLabel, instanceLabel}
+	for _, x := range r.labels {
+		labels = append(labels, x.key)
+	}
+	annotations := []string{c.AnnotationSelector}
+	for _, x := range r.annotations {
+		annotations = append(annotations, x.key)
+	}
+	label = func(key string) bool {
+		return c.LabelSelector != "" || becomes(key) || slices.Contains(labels, key)
+	}
+	annotation = func(key string) bool {
+		return becomes(key) || slices.Contains(annotations, key) ||
+			strings.HasPrefix(key, resourcePrefix) || strings.HasPrefix(key, ownPrefix)
+	}
+	return label, annotation
 }

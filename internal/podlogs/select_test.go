@@ -2,6 +2,7 @@ package podlogs
 
 import (
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/rogpeppe/go-internal/txtar"
 
 	"github.com/ingot-telemetry/ingot/internal/config"
 	"github.com/ingot-telemetry/ingot/internal/kube"
@@ -160,5 +162,68 @@ func TestChoosingPodsNeedsTheAPIServer(t *testing.T) {
 	_, err := New(cfg, log, m, nil, NewPositions(filepath.Join(t.TempDir(), "p"), "loki", log, m), newLedger())
 	if err == nil || !strings.Contains(err.Error(), "kubernetes.kubeconfig_file") {
 		t.Errorf("New without pods: %v, want an error that names the cure", err)
+	}
+}
+
+// TestOnlyWhatIsNeededOfPodsIsKept asks for keys, and that leaving out the others changes no
+// label.
+func TestOnlyWhatIsNeededOfPodsIsKept(t *testing.T) {
+	keys := []string{
+		"app.kubernetes.io/name", "level", "namespace", "team", "checksum/config", enabled, "k8s.grafana.com/logs.job",
+		"resource.opentelemetry.io/x", "ingot.dev/logs.limit", "service.instance.id", "app.kubernetes.io/instance",
+	}
+	for _, x := range []struct {
+		settings            string
+		labels, annotations []bool
+	}{
+		{"{}", []bool{true, true, true, false, false, false, false, false, false, true, true},
+			[]bool{true, true, true, false, false, true, true, true, true, true, false}},
+		{"profile: v4", []bool{true, false, false, false, false, false, false, false, false, false, true},
+			[]bool{false, false, false, false, false, true, true, true, true, false, false}},
+		{"{labels: {t: team}, profile: v4}", []bool{false, false, false, true}, nil},
+		{"{label_selector: team, profile: v4}", []bool{true, true, true, true, true}, []bool{false}},
+		{"labels_to_keep: []", []bool{true, true, true, true, true}, []bool{true, true, true, true, true}},
+		{"{stages: [{drop: {expression: x}}]}", []bool{true, true, true, true, true}, []bool{true, true, true, true, true}},
+	} {
+		var c PodConfig
+		if err := config.Load([]byte(x.settings), &c); err != nil {
+			t.Fatal(err)
+		}
+		label, annotation := c.Needs()
+		for i, want := range x.labels {
+			if got := label(keys[i]); got != want && !(keys[i] == nameLabel && got) {
+				t.Errorf("%s: label %s needed: %t, want %t", x.settings, keys[i], got, want)
+			}
+		}
+		for i, want := range x.annotations {
+			if got := annotation(keys[i]); got != want {
+				t.Errorf("%s: annotation %s needed: %t, want %t", x.settings, keys[i], got, want)
+			}
+		}
+	}
+	paths, err := filepath.Glob("testdata/labels/*.txtar")
+	if err != nil || len(paths) == 0 {
+		t.Fatalf("no golden files: %v", err)
+	}
+	for _, path := range paths {
+		a, err := txtar.ParseFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, settings := goldenPod(t, a)
+		for _, profile := range []string{"v2", "v3", "v4"} {
+			var c PodConfig
+			if err := config.Load(append([]byte("profile: "+profile+"\n"), settings...), &c); err != nil {
+				t.Fatal(err)
+			}
+			label, annotation := c.Needs()
+			less, rules := p, newLabelRules(&c, false)
+			less.labels, less.annotations = maps.Clone(p.labels), maps.Clone(p.annotations)
+			maps.DeleteFunc(less.labels, func(k, _ string) bool { return !label(k) })
+			maps.DeleteFunc(less.annotations, func(k, _ string) bool { return !annotation(k) })
+			if got, want := rules.of(less), rules.of(p); got != want {
+				t.Errorf("%s with %s: labels differ when only what is needed is known\ngot  %s\nwant %s", path, profile, got[0].index, want[0].index)
+			}
+		}
 	}
 }
