@@ -34,6 +34,23 @@ type parser struct {
 // cri takes apart a line of a container runtime, "time stream tag[:more] text". The verdict
 // is that of the kubelet's own reader; problem is empty or says why the line is malformed.
 func (p *parser) cri(line []byte) (rec record, problem string) {
+	// Nearly all lines look like this, of which everything stands at its place.
+	const usual = len("2006-01-02T15:04:05.000000000Z")
+	if len(line) >= usual+len(" stdout F ") && line[usual] == ' ' && line[usual+9] == ' ' && line[usual+8] == 'F' {
+		var ok bool
+		switch string(line[usual+1 : usual+8]) {
+		case "stdout ":
+			rec.t, ok = p.time(line[:usual])
+		case "stderr ":
+			rec.stderr = true
+			rec.t, ok = p.time(line[:usual])
+		}
+		if ok {
+			rec.text = line[usual+10:]
+			return rec, ""
+		}
+		rec = record{}
+	}
 	i := bytes.IndexByte(line, ' ')
 	if i < 0 {
 		return rec, "no time"

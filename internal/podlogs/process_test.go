@@ -1,6 +1,7 @@
 package podlogs
 
 import (
+	"bytes"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -186,10 +187,7 @@ func TestLimitWithoutDropDelaysReading(t *testing.T) {
 
 func TestStreamsOfStdoutAndStderrDifferInVersion4(t *testing.T) {
 	r := newRig(t)
-	r.cfg.Pods = DefaultPodConfig()
-	if err := config.Load([]byte("profile: v4\nenabled: true\npath: "+r.root+"\n"), &r.cfg.Pods); err != nil {
-		t.Fatal(err)
-	}
+	r.cfg.Pods.Profile, r.cfg.Pods.LabelsToKeep = ProfileV4, nil
 	openLog(t, filepath.Join(r.dir("web", "app"), "0.log")).write(
 		at(1, "stdout", "F", "o1") + at(2, "stderr", "P", "e") + at(3, "stdout", "F", "o2") + at(4, "stderr", "F", "1"))
 	r.start()
@@ -265,5 +263,14 @@ func TestLinesWithoutStagesTakeNoMemory(t *testing.T) {
 		rd.entries[0] = rd.entries[0][:0]
 	}); n != 0 {
 		t.Errorf("2000 lines took %v allocations, want 0", n)
+	}
+}
+
+func TestRepairIsThatOfThePackageBytes(t *testing.T) {
+	r := &reader{}
+	for _, s := range []string{"", "a", "\xff", "a\xff\xfeb", "\xffa\xff", "é\xe2\x82x", "\xed\xa0\x80", "\xf4\x90\x80\x80é", "\ufffd\xff\ufffd", "x\xc3"} {
+		if got, want := r.repair([]byte(s)), bytes.ToValidUTF8([]byte(s), []byte("\uFFFD")); !bytes.Equal(got, want) {
+			t.Errorf("repair(%q) = %q, want %q", s, got, want)
+		}
 	}
 }

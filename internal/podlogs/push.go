@@ -1,11 +1,12 @@
 package podlogs
 
 import (
-	"bytes"
 	"context"
 	"slices"
 	"time"
 	"unicode/utf8"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/ingot-telemetry/ingot/internal/model"
 )
@@ -87,19 +88,29 @@ func (r *reader) push(ctx context.Context, ch *chain, marks []mark) {
 	r.account()
 }
 
+// add adds to a counter what is mostly nothing.
+func add(c prometheus.Counter, n int) {
+	if n != 0 {
+		c.Add(float64(n))
+	}
+}
+
 // account moves the counts of a turn to the metrics and frees what it used.
 func (r *reader) account() {
 	m, n := r.c.m, &r.count
-	m.bytesRead.Add(float64(n.bytes))
-	m.linesRead.Add(float64(n.read))
-	m.partsJoined.Add(float64(n.joined))
-	m.malformed.Add(float64(n.malformed))
-	m.nulLines.Add(float64(n.nulLines))
-	m.cut.Add(float64(n.cut))
-	m.utf8.Add(float64(n.utf8))
-	m.nul.Add(float64(n.nul))
-	m.unfinished.Add(float64(n.unfinished))
-	m.partsPending.Set(float64(r.pending))
+	add(m.bytesRead, n.bytes)
+	add(m.linesRead, n.read)
+	add(m.partsJoined, n.joined)
+	add(m.malformed, n.malformed)
+	add(m.nulLines, n.nulLines)
+	add(m.cut, n.cut)
+	add(m.utf8, n.utf8)
+	add(m.nul, n.nul)
+	add(m.unfinished, n.unfinished)
+	if r.pending != r.shown {
+		r.shown = r.pending
+		m.partsPending.Set(float64(r.pending))
+	}
 	*n = counts{}
 	for i, entries := range r.entries {
 		r.entries[i] = entries[:0]
@@ -120,7 +131,7 @@ func (r *reader) emit(rec record, t *tail, at int64, valid, cut bool) {
 	}
 	if !valid && !utf8.Valid(text) {
 		r.count.utf8++
-		text = bytes.ToValidUTF8(text, []byte("\uFFFD"))
+		text = r.repair(text)
 		if len(text) > maxLine {
 			text, cut = shorten(text), true
 		}
@@ -139,6 +150,31 @@ func (r *reader) emit(rec record, t *tail, at int64, valid, cut bool) {
 		i = 1
 	}
 	r.entries[i] = append(r.entries[i], model.Entry{T: rec.t, Line: text})
+}
+
+// repair puts text where it stays until the turn has been pushed, with U+FFFD in place of each
+// run of bytes that are not UTF-8.
+func (r *reader) repair(text []byte) []byte {
+	start, done, broken := len(r.joined), 0, false
+	for i := 0; i < len(text); {
+		if text[i] < utf8.RuneSelf {
+			i, broken = i+1, false
+			continue
+		}
+		c, n := utf8.DecodeRune(text[i:])
+		if c != utf8.RuneError || n > 1 {
+			i, broken = i+n, false
+			continue
+		}
+		r.joined = append(r.joined, text[done:i]...)
+		if !broken {
+			r.joined = append(r.joined, "\uFFFD"...)
+		}
+		i++
+		done, broken = i, true
+	}
+	r.joined = append(r.joined, text[done:]...)
+	return r.joined[start:len(r.joined):len(r.joined)]
 }
 
 // shorten cuts text so that the marker fits, not within a character.

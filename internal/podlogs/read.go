@@ -83,8 +83,8 @@ type reader struct {
 	now   time.Time
 	valid bool // every whole line in buf is valid UTF-8
 	count counts
-	// pending is the number of parts held in all files.
-	pending int
+	// pending is the number of parts held in all files, shown what the metric says.
+	pending, shown int
 	// joined is the text of the turn's joined lines, spare are buffers for open ones.
 	joined []byte
 	spare  [][]byte
