@@ -138,7 +138,8 @@ func TestBodyIsGivenBackWithoutATransport(t *testing.T) {
 // A redirect makes net/http open the body once more for where it is not to go, and forget it.
 func TestRedirectLeavesTheBodyToTheCollector(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := &backend{answer: always(307, "", "Location", "http://other/")}
+		b := &backend{}
+		b.set(always(307, "", "Location", "http://other/"))
 		r := start(t, newQueue(t, testConfig(), "", b))
 		body := newSpoiled([]byte("block 1 "))
 		if err := r.Put(t.Context(), Block{Body: body.Body, Items: 1}); err != nil {

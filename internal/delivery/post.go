@@ -150,7 +150,7 @@ func (q *Queue) post(ctx context.Context, p part, attempt int) result {
 	if err != nil {
 		return result{verdict: misconfigured, text: "build the request: the url is not valid; correct it"}
 	}
-	if err := p.body.attach(req); err != nil {
+	if err = p.body.attach(req); err != nil {
 		return result{verdict: retryLater, text: err.Error()}
 	}
 	req.Header = q.header(p.format).Clone()
