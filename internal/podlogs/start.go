@@ -80,9 +80,9 @@ func (c *StartConfig) validate(ps *config.Problems, path string, pods bool) {
 }
 
 // begin sets where the files of a container, or one of file_logs, are begun if this is the first
-// start. It returns those that are read at all.
+// start. It returns those that are read at all. What a notice tells of has come since.
 func (s *scanner) begin(ch *chain, found []*tail) []*tail {
-	if !s.c.positions.first || s.pass > 1 || len(found) == 0 {
+	if !s.c.positions.first || !s.scanning || s.pass > 1 || len(found) == 0 {
 		return found
 	}
 	if ch.config > 0 {
