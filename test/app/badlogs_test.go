@@ -8,14 +8,16 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/ingot-telemetry/ingot/test/kit"
 )
 
 // logsStatus is what /status/logs says about one destination, as far as these tests look.
 type logsStatus struct {
-	Endpoint string `json:"endpoint"`
-	Lag      int64  `json:"lag_bytes"`
+	Endpoint string    `json:"endpoint"`
+	Scanned  time.Time `json:"scanned"`
+	Lag      int64     `json:"lag_bytes"`
 	Files    []struct {
 		Path, State string
 		Error       string `json:"error"`
