@@ -20,7 +20,6 @@ import (
 	"hash/maphash"
 	"log/slog"
 	"sync"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -76,7 +75,7 @@ func New(log *slog.Logger, reg prometheus.Registerer, endpoints []Endpoint) *Wri
 	w := &Writer{buf: newBuffers(), seed: maphash.MakeSeed()}
 	for _, e := range endpoints {
 		if e.Config.MetadataConfig.Send && e.Config.ProtobufMessage != Message2 {
-			w.families = &collector{seen: map[model.Metadata]time.Time{}}
+			w.families = newCollector()
 		}
 	}
 	w.free = &pool[*transaction]{create: w.newTransaction}
@@ -96,6 +95,7 @@ func New(log *slog.Logger, reg prometheus.Registerer, endpoints []Endpoint) *Wri
 // dropped.
 func (w *Writer) Appender(key uint64) model.Appender {
 	t := w.free.get()
+	t.notes = w.families != nil && w.families.due(key)
 	for _, p := range t.parts {
 		p.begin(key)
 	}

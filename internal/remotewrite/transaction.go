@@ -12,11 +12,12 @@ import (
 type transaction struct {
 	w     *Writer
 	parts []*part // by stream
+	notes bool    // the families it has
 }
 
 // Append takes a copy of a batch.
 func (t *transaction) Append(b *model.Batch) {
-	if t.w.families != nil {
+	if t.notes {
 		t.w.families.see(b.Metadata)
 	}
 	for _, p := range t.parts {

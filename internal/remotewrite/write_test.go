@@ -171,6 +171,32 @@ func TestMetadataGoesInRequestsOfItsOwn(t *testing.T) {
 	})
 }
 
+func TestFamiliesOfATargetAreNotedOnceAMinute(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newTestWriter(t, prometheus.NewRegistry(), Endpoint{Name: "first", Config: DefaultEndpointConfig(), Queue: &receiver{t: t}})
+		push := func(key uint64, family string) {
+			x := w.Appender(key)
+			x.Append(&model.Batch{Metadata: []model.Metadata{{Family: family}}})
+			x.Append(&model.Batch{Metadata: []model.Metadata{{Family: family + "_too"}}})
+			if err := x.Commit(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		push(1, "a")
+		push(2, "b")
+		push(1, "late")
+		time.Sleep(noteEvery)
+		push(1, "c")
+		var got []string
+		for _, m := range w.families.all() {
+			got = append(got, m.Family)
+		}
+		if diff := cmp.Diff([]string{"a", "a_too", "b", "b_too", "c", "c_too"}, got); diff != "" {
+			t.Errorf("families that were noted (-want +got):\n%s", diff)
+		}
+	})
+}
+
 func TestKeysKeepTheirShardAndShardsAreNamedInBlocks(t *testing.T) {
 	r := &receiver{t: t}
 	w := newWriter(t, Endpoint{Name: "e", Config: DefaultEndpointConfig(), Queue: r, Durable: true, Shards: 4})
