@@ -253,6 +253,7 @@ func (p *program) buildLogs(m *delivery.Metrics) error {
 			return err
 		}
 		positions := podlogs.NewPositions(filepath.Join(p.DataDir, "positions", d.Name), d.Name, p.component("podlogs"), reading)
+		writer.OnSpooled(positions.Soon)
 		cfg := podlogs.Config{Pods: p.Config.PodLogs, Files: p.Config.FileLogs}
 		collector, err := podlogs.New(cfg, p.component("podlogs"), reading, pods, positions, writer)
 		if err != nil {

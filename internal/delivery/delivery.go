@@ -51,6 +51,10 @@ type Block struct {
 	// a time, in the order of Put, and must not call the queue. A queue with a directory
 	// keeps Ack in memory for as long as it keeps the block.
 	Ack func()
+	// Kept, which may be nil, is called after Ack if that was called because the block is in a
+	// spool. What the source notes then should be noted soon: all that the block holds would
+	// be in the spool twice after a crash.
+	Kept func()
 }
 
 // Endpoint is where the blocks of one queue go.

@@ -62,7 +62,7 @@ func (q *Queue) enqueue(b Block) (stored <-chan struct{}, err error) {
 	q.memory.add(total)
 	q.put.add(total)
 	if b.Ack != nil {
-		q.acks = append(q.acks, &ack{seq: e.seq, call: b.Ack})
+		q.acks = append(q.acks, &ack{seq: e.seq, call: b.Ack, callKept: b.Kept})
 	}
 	wake(q.wakeSend)
 	if q.dir != "" && (len(q.mem) == 1 || q.behind(e.put)) {
@@ -150,8 +150,10 @@ func (q *Queue) Behind() bool {
 // ack is the Ack of a block that has not been called.
 type ack struct {
 	seq  uint64
-	done bool // The block is accepted or dropped.
-	call func()
+	done bool // The block is accepted or dropped, or in a spool.
+	kept bool // It is in a spool, whose source hears of that by the second call.
+
+	call, callKept func()
 }
 
 // acknowledge marks the blocks from first to last, by sequence number, as done with. The
@@ -191,5 +193,8 @@ func (q *Queue) callAcks() {
 		q.acks = q.acks[1:]
 		q.mu.Unlock()
 		a.call()
+		if a.kept && a.callKept != nil {
+			a.callKept()
+		}
 	}
 }

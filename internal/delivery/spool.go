@@ -125,6 +125,6 @@ func (d *disk) keep(a *segment, rec record) error {
 func (q *Queue) spooled(e *entry, rec record) {
 	q.pace(rec.end() - rec.at)
 	if i, ok := q.findAck(e.seq); ok {
-		q.acks[i].done = true
+		q.acks[i].done, q.acks[i].kept = true, true
 	}
 }

@@ -90,6 +90,8 @@ type Writer struct {
 	zip     compressor
 
 	acks acks
+	// spooled is called after acknowledgements that came from the spool, if it is not nil.
+	spooled func()
 	// wake tells Run that a body was opened.
 	wake chan struct{}
 }
@@ -131,6 +133,10 @@ func New(cfg Config, log *slog.Logger, m *Metrics, endpoint string, external mod
 	w.turn <- struct{}{}
 	return w, nil
 }
+
+// OnSpooled sets what is called after batches were acknowledged because they are in the spool, from
+// any goroutine. It is called before the first Push, if at all.
+func (w *Writer) OnSpooled(f func()) { w.spooled = f }
 
 // Push takes a batch, splitting it by tenant and where a body is full, and keeps nothing of it
 // but the acknowledgement, which runs when the last line has been settled and all earlier batches
@@ -350,6 +356,7 @@ func (w *Writer) flush(ctx context.Context, o *open) error {
 		Body:  w.zip.body(raw),
 		Items: o.body.items,
 		Time:  time.Now(),
+		Kept:  w.spooled,
 	}
 	if acks := o.acks; len(acks) > 0 {
 		b.Ack = func() { w.acks.done(acks) }

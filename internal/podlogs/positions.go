@@ -18,6 +18,8 @@ import (
 const (
 	// writeInterval is how often changed positions are written.
 	writeInterval = time.Second
+	// soonInterval is the least time between two writes that were asked for by Soon.
+	soonInterval = 100 * time.Millisecond
 	// rewriteInterval is how often the file is written whole while positions change: the backup
 	// is not older.
 	rewriteInterval = 5 * time.Minute
@@ -57,6 +59,7 @@ type Positions struct {
 	failed  error       // why positions could not be written the last time
 
 	journal journal // Run's
+	soon    chan struct{}
 }
 
 // position is one file's place. What is not atomic is guarded by Positions.mu.
@@ -133,18 +136,36 @@ func (p *Positions) failure() string {
 // created when needed. endpoint is the name of the destination. m is shared by all of a
 // process.
 func NewPositions(path, endpoint string, log *slog.Logger, m *Metrics) *Positions {
-	return &Positions{path: path, endpoint: endpoint, log: log, m: m, files: make(map[fileID]*position)}
+	return &Positions{path: path, endpoint: endpoint, log: log, m: m, files: make(map[fileID]*position), soon: make(chan struct{}, 1)}
 }
 
-// Run writes changed positions each second until ctx ends, and then once more. A disk that
+// Soon asks for what has been acknowledged to be written at once, or as soon as that is not too
+// often. Lines that are in a spool and not noted here would be in it twice after a crash.
+func (p *Positions) Soon() {
+	select {
+	case p.soon <- struct{}{}:
+	default: // It will be.
+	}
+}
+
+// Run writes changed positions each second, or when Soon asks for it, until ctx ends, and then once more. A disk that
 // does not take them is counted and logged, and tried again; Run returns nil.
 func (p *Positions) Run(ctx context.Context) error {
 	p.load()
 	t := time.NewTicker(writeInterval)
 	defer t.Stop()
+	var last time.Time
+	var due <-chan time.Time
 	for {
 		select {
 		case <-t.C:
+			p.write()
+		case <-p.soon:
+			if due == nil {
+				due = time.After(soonInterval - time.Since(last))
+			}
+		case <-due:
+			due, last = nil, time.Now()
 			p.write()
 		case <-ctx.Done():
 			p.rewrite()
