@@ -72,7 +72,6 @@ func (s *scanner) openCompressed(d *dir, f descriptor, path string, head []byte,
 	}
 	s.name(d, t)
 	t.pos.Store(pos)
-	t.stem, _, _ = strings.Cut(filepath.Base(path), ".log")
 	t.marked = pos.acked.Load()
 	t.off.Store(t.marked)
 	t.size.Store(pos.size.Load())

@@ -26,6 +26,9 @@ const (
 	// many are.
 	youngAge = 10 * time.Second
 	maxYoung = 1000
+	// watchedShare is how many scans it takes to look at all directories and silent files that
+	// are watched, of which notices tell as a rule.
+	watchedShare = 3
 )
 
 // dirKey names a directory of the configuration as one source sees it: 0 is the tree of pods,
@@ -40,16 +43,14 @@ type dir struct {
 	parent *dir   // nil for a directory that the configuration names
 	name   string // in parent
 	path   string
-	source int
-	pass   int    // the last pass that came by
+	source int32
+	pass   int32  // the last pass that came by
 	mtime  int64  // of the entries
 	id     fileID // of the directory whose entries they are
 	// entries are what is in it, by name, of directories that may have directories below.
 	entries []entry
 	// tails are the open files that have a name here.
-	tails []*tail
-	// before is what tails was until the directory is settled.
-	before  []*tail
+	tails   []*tail
 	skipped map[string]Skipped // by name
 	// compressed are the files whose compressed copies are here.
 	compressed []fileID
@@ -87,10 +88,25 @@ func (s *scanner) top(source int, path string) *dir {
 	key := dirKey{source, filepath.Clean(path)}
 	d := s.tops[key]
 	if d == nil {
-		d = &dir{path: key.path, source: source}
+		d = &dir{path: key.path, source: int32(source)}
 		s.tops[key] = d
 	}
 	return d
+}
+
+// share keeps the path of d and those above it as parts of path, which is below d, so that many
+// directories with a file each take little memory.
+func (d *dir) share(path string) {
+	if len(d.tails) > 0 {
+		return
+	}
+	for ; d.parent != nil && len(path) > len(d.path); d = d.parent {
+		d.path = path[:len(d.path)]
+		if e := d.parent.find(d.name); e != nil {
+			e.name = d.path[len(d.path)-len(d.name):]
+			d.name = e.name
+		}
+	}
 }
 
 // child returns what is known of the directory that e is in d.
@@ -193,9 +209,12 @@ func (d *dir) shutAll() {
 // After them it is to be settled.
 func (s *scanner) list(d *dir) (found []entry, changed bool, err error) {
 	d.pass = s.pass
-	s.watchDir(d) // Before it is listed, so that nothing comes in between.
+	watched := s.watchDir(d) // Before it is listed, so that nothing comes in between.
 	// Only a hint, taken by path. What is opened afterwards is verified.
 	if d.listed && !d.again {
+		if s.looks++; watched && s.scanning && (s.looks+s.pass)%watchedShare != 0 {
+			return nil, false, nil // Its notices tell.
+		}
 		if err := unix.Stat(d.path, &s.stat); err == nil && idOf(&s.stat) == d.id && mtimeOf(&s.stat) == d.mtime {
 			return nil, false, nil
 		}
@@ -223,17 +242,17 @@ func (s *scanner) list(d *dir) (found []entry, changed bool, err error) {
 	d.id, d.mtime, d.listed = id, mtime, s.now.UnixNano()-mtime > int64(fresh)
 	d.compressed = nil
 	s.clearSkipped(d)
-	d.before, d.tails = d.tails, nil
+	s.before, d.tails = d.tails, nil
 	return found, true, nil
 }
 
 // settle ends a look at a directory that was read anew: files that had a name there before it
 // and have none now are gone.
-func (s *scanner) settle(d *dir) {
-	for _, t := range d.before {
+func (s *scanner) settle() {
+	for _, t := range s.before {
 		s.unname(t)
 	}
-	d.before = nil
+	s.before = nil
 }
 
 func readDir(f *os.File) ([]entry, error) {

@@ -69,7 +69,7 @@ func typeOf(st *unix.Stat_t) fs.FileMode {
 
 // descriptor is a file that is open for reading. Unlike an *os.File it takes no memory; it is
 // closed by its owner alone, exactly once.
-type descriptor int
+type descriptor int32
 
 // pread reads once at off. It returns 0 bytes at the end of the file.
 func (d descriptor) pread(p []byte, off int64) (int, error) {

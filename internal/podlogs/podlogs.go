@@ -155,14 +155,18 @@ func (c *Collector) Run(ctx context.Context) error {
 
 // startWatch asks for notices of changes; stop ends that.
 func (c *Collector) startWatch() (stop func()) {
-	if c.watch, c.watchErr = newWatch(c.poke); c.watchErr != nil {
+	w, err := newWatch(c.poke)
+	c.mu.Lock()
+	c.watch, c.watchErr = w, err
+	c.mu.Unlock()
+	if err != nil {
 		return func() {}
 	}
-	c.watch.limit = c.maxWatches
+	w.limit = c.maxWatches
 	var wg sync.WaitGroup
-	wg.Go(c.watch.run)
+	wg.Go(w.run)
 	return func() {
-		c.watch.close()
+		w.close()
 		wg.Wait()
 	}
 }

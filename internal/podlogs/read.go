@@ -324,13 +324,13 @@ func (r *reader) seal(ctx context.Context, t, next *tail) {
 	t.left, t.skipping, t.sealed = 0, false, true
 	for i := range t.parts {
 		p := &t.parts[i]
-		if next != nil && next.stem == t.stem && !next.begun {
+		if next != nil && next.stem() == t.stem() && !next.begun {
 			next.parts[i], *p = *p, part{}
 		} else {
 			r.giveUp(p)
 		}
 	}
-	if next == nil || next.stem != t.stem {
+	if next == nil || next.stem() != t.stem() {
 		r.drain(t.chain)
 	}
 	r.finish(ctx, t, consumed)

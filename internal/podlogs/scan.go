@@ -22,7 +22,11 @@ type scanner struct {
 	c    *Collector
 	tops map[dirKey]*dir
 	now  time.Time
-	pass int
+	pass int32
+	// looks counts the directories that were looked at, and known before.
+	looks int32
+	// before are the files that had a name in the directory that is being looked at.
+	before []*tail
 	// scanning tells that everything is being looked at.
 	scanning bool
 	stat     unix.Stat_t
@@ -59,14 +63,18 @@ func newScanner(c *Collector) *scanner {
 	return &scanner{c: c, tops: map[dirKey]*dir{}, refused: map[string]bool{}, needed: map[fileID]bool{}, most: mostDescriptors(), reskip: true}
 }
 
-// watchDir asks for notice of changes in one directory, if it was not done before.
-func (s *scanner) watchDir(d *dir) {
+// watchDir asks for notice of changes in one directory, if it was not done before, and tells
+// whether it is watched.
+func (s *scanner) watchDir(d *dir) bool {
 	err := s.c.watchErr
 	if s.c.watch != nil {
 		err = s.c.watch.dir(d, s.scarce)
 	}
-	if err == nil || errors.Is(err, fs.ErrNotExist) {
-		return // The kubelet may not have made it yet.
+	if err == nil {
+		return true
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return false // The kubelet may not have made it yet.
 	}
 	s.scarce = errors.Is(err, errNoWatch)
 	isNew := d.id == fileID{}
@@ -77,6 +85,7 @@ func (s *scanner) watchDir(d *dir) {
 	if isNew && s.pass > 1 && len(s.young) < maxYoung {
 		s.young, s.youngUntil = append(s.young, d), s.now.Add(youngAge)
 	}
+	return false
 }
 
 func (s *scanner) unwatchDir(d *dir) {
@@ -161,7 +170,7 @@ func (s *scanner) scan(now time.Time) {
 	if s.unwatchedErr != nil {
 		notices.Err = s.unwatchedErr.Error()
 	}
-	s.c.measure(now, notices)
+	s.c.measure(now, notices, int(s.pass))
 }
 
 // watchChanged logs when directories begin or cease to be unwatched.
@@ -224,7 +233,7 @@ func (s *scanner) changes(now time.Time) {
 		done[t] = true
 		switch {
 		case t.d.source > 0:
-			s.rematch(t.d.source)
+			s.rematch(int(t.d.source))
 		case isContainer:
 			s.container(t.d)
 		default:
@@ -244,7 +253,7 @@ func (s *scanner) lookAtYoung(now time.Time) {
 		switch {
 		case d.left:
 		case d.source > 0:
-			s.rematch(d.source)
+			s.rematch(int(d.source))
 		case d.parent != nil && d.parent.parent != nil:
 			s.container(d)
 		case d.parent != nil:
@@ -375,7 +384,7 @@ func (s *scanner) container(d *dir) {
 			s.c.add(ch, found)
 		}
 	}
-	s.settle(d)
+	s.settle()
 }
 
 // open opens the file name of a directory for a source, 0 for pods, unless it is open. It
@@ -408,19 +417,19 @@ func (s *scanner) open(config int, d *dir, name string) *tail {
 	}
 	path := filepath.Join(d.path, name)
 	s.readable(d, path, name)
+	d.share(path)
 	id := idOf(&s.stat)
 	pos, replaced := s.c.positions.open(id, path, head)
 	t := &tail{id: id, file: f, path: path, added: s.now, print: fingerprintOf(head)}
 	s.name(d, t)
 	s.c.positions.fingerprint(pos, t.print)
 	t.pos.Store(pos)
-	t.stem, _, _ = strings.Cut(name, ".log")
 	t.marked = pos.acked.Load()
 	t.off.Store(t.marked)
 	t.size.Store(s.stat.Size)
 	pos.resize(s.stat.Size)
 	if replaced {
-		t.problem = "has the inode of a file that is gone and is read from its start"
+		t.note("has the inode of a file that is gone and is read from its start")
 		s.c.log.Info("stored position is of another file, log file is read from its start", "path", path)
 	}
 	return t
@@ -579,8 +588,11 @@ func (s *scanner) empty(d *dir) {
 		delete(s.refused, filepath.Join(d.path, name))
 	}
 	s.clearSkipped(d)
-	d.before, d.tails = append(d.before, d.tails...), nil
-	s.settle(d)
+	tails := d.tails
+	d.tails = nil
+	for _, t := range tails {
+		s.unname(t)
+	}
 	d.entries, d.compressed, d.listed, d.id = nil, nil, false, fileID{}
 }
 
@@ -623,7 +635,7 @@ func (s *scanner) match(i int, d *dir, rest []string) {
 		}
 	}
 	if changed {
-		s.settle(d)
+		s.settle()
 	}
 }
 

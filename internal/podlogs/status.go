@@ -90,7 +90,10 @@ func (t *tail) status() FileStatus {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	f.Path, f.Deleted, f.Compressed, f.Problem = t.path, !t.gone.IsZero(), t.packed != nil, t.problem
+	f.Path, f.Deleted, f.Compressed = t.path, !t.gone.IsZero(), t.packed != nil
+	if t.problem != nil {
+		f.Problem = *t.problem
+	}
 	if t.err != nil {
 		f.Err = t.err.Error()
 	}
@@ -117,13 +120,14 @@ func (c *Collector) publishSkipped(skipped []Skipped) {
 
 // measure looks at the sizes of all files, since the reader may be waiting for its destination,
 // and has it look at those that have grown: should a notice have been lost, that makes up for it.
-func (c *Collector) measure(now time.Time, n Notices) {
+// Of those that are watched it looks at some in each pass.
+func (c *Collector) measure(now time.Time, n Notices, pass int) {
 	var lag int64
 	var states [stateFinished + 1]int
 	c.mu.Lock()
 	c.scanned, c.notices = now, n
 	for _, t := range c.byID {
-		if t.grown() {
+		if (c.watch == nil || int(t.id.ino%watchedShare) == pass%watchedShare || t.state.Load() == stateReading) && t.grown() {
 			c.pokeLocked(t.chain)
 		}
 		lag += max(t.size.Load()-t.pos.Load().acked.Load(), 0)

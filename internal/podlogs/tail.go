@@ -1,7 +1,9 @@
 package podlogs
 
 import (
+	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,26 +27,27 @@ type chain struct {
 	// from asking until the cluster has forgotten the pod.
 	met atomic.Pointer[kube.Pod]
 
-	tails []*tail // guarded by Collector.mu
-	poked bool    // it is in Collector.poked; guarded by Collector.mu
-	view  []*tail // the reader's copy of tails
-	// active tells that it is among those that the reader looks at, due when it does.
-	active bool
-	due    time.Time
+	tails []*tail   // guarded by Collector.mu
+	view  []*tail   // the reader's copy of tails
+	due   time.Time // when the reader looks at it
 
-	labels   streamLabels
-	joins    string    // how lines are joined to blocks, see multilineOf
-	labelled bool      // labels may be used
-	bare     bool      // they are of the path alone although there is Kubernetes
-	looked   time.Time // when the pod was last asked for
-	version  uint64    // of the pod that labels are made of
-	excluded bool      // the pod is not selected any more
-	limit    *limit    // nil for none
+	// poked tells that it is in Collector.poked, whose mutex guards it, active that it is among
+	// those that the reader looks at.
+	poked, active bool
+	labelled      bool // labels may be used
+	bare          bool // they are of the path alone although there is Kubernetes
+	excluded      bool // the pod is not selected any more
+	piped         bool // pipes has been made, for what joins was then
 
-	// pipes is the state of the stages, nil where lines pass as they are; piped tells that it
-	// has been made, for what joins was then.
+	labels  streamLabels
+	joins   string    // how lines are joined to blocks, see multilineOf
+	looked  time.Time // when the pod was last asked for
+	version uint64    // of the pod that labels are made of
+	limit   *limit    // nil for none
+
+	// pipes is the state of the stages, nil where lines pass as they are; pipesFor is what joins
+	// was when it was made.
 	pipes    *pipes
-	piped    bool
 	pipesFor string
 	// notBefore is when a limit lets the chain be read on.
 	notBefore time.Time
@@ -55,17 +58,14 @@ type chain struct {
 type tail struct {
 	chain *chain
 	id    fileID
-	file  descriptor
 	// packed is nil unless the file is compressed. Offsets and sizes are then those of its
 	// original.
 	packed *packed
-	// stem is the name up to .log; parts of a line go on in the next file only of the same
-	// stem, another one being another life of the container.
-	stem  string
-	added time.Time
+	added  time.Time
 	// number is the place of the file in its chain for the stages, 0 before there are any.
 	number int64
-	names  int // that lead to the file; the scanner's
+	file   descriptor
+	names  int32 // that lead to the file; the scanner's
 
 	// The fields up to mu belong to the reader, those that are atomic are read by others.
 	pos   atomic.Pointer[position]
@@ -77,10 +77,11 @@ type tail struct {
 	// marked is the offset that the last push will acknowledge.
 	marked int64
 	// skipping tells that the rest of an overlong line, which starts at skipFrom, is ignored.
-	skipping bool
 	skipFrom int64
-	nulled   bool  // NUL bytes before the next line were removed
 	lastT    int64 // of the last raw line
+	skipping bool
+	nulled   bool // NUL bytes before the next line were removed
+	hot      bool // the last look found something
 	// begun tells that lines were read since it was opened, sealed that the next file has
 	// taken over.
 	begun    bool
@@ -88,7 +89,6 @@ type tail struct {
 	lastData time.Time
 	nextPoll time.Time
 	backoff  time.Duration
-	hot      bool      // the last look found something
 	checked  time.Time // when its beginning was last looked at
 	failing  time.Time // since when it cannot be read; zero while it can
 	state    atomic.Int32
@@ -97,7 +97,7 @@ type tail struct {
 	mu      sync.Mutex // guards the fields below
 	path    string
 	gone    time.Time // since when no name leads to the file; zero while one does
-	problem string    // the last thing that was wrong
+	problem *string   // the last thing that was wrong
 	err     error     // why the file cannot be read at present
 }
 
@@ -235,8 +235,15 @@ func (t *tail) problemNow() string {
 func (t *tail) note(problem string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.problem = problem
+	t.problem = &problem
 }
 
 // holds tells whether open lines wait for their end.
 func (t *tail) holds() bool { return t.parts[0].n+t.parts[1].n > 0 }
+
+// stem is the name up to .log. Parts of a line go on in the next file only of the same stem,
+// another one being another life of the container.
+func (t *tail) stem() string {
+	stem, _, _ := strings.Cut(filepath.Base(t.name()), ".log")
+	return stem
+}
