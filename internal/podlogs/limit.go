@@ -20,6 +20,8 @@ const (
 	// limitPause is how long a chain over its limit is left alone at most, so that what waits
 	// too long is noticed.
 	limitPause = time.Second
+	// leastRead is what is worth a read.
+	leastRead = 64 << 10
 	// maxDropReads bounds how much of a chain is dropped before other chains have their turn.
 	maxDropReads = 16
 	// maxDropLook is how many lines before the end of what is dropped are looked at for parts
@@ -65,8 +67,8 @@ func (c *LimitsConfig) validate(ps *config.Problems, path string) {
 	}
 }
 
-// bucket is what may be read of a container or a namespace. One turn may leave it in debt, which
-// the turns after it pay.
+// bucket is what may be read of a container or a namespace. A line that is larger than what is
+// left leaves it in debt, which those after it pay.
 type bucket struct {
 	rate, burst float64 // bytes per second, bytes
 	tokens      float64
@@ -82,17 +84,27 @@ func newBucket(c LimitConfig, now time.Time) *bucket {
 	return b
 }
 
-// wait returns how long nothing may be read, 0 for not at all.
+// wait returns how long nothing may be read, 0 for not at all. An empty bucket has to fill up
+// somewhat first, so that reading it is worth while.
 func (b *bucket) wait(now time.Time) time.Duration {
 	if b == nil {
 		return 0
 	}
 	b.tokens = min(b.burst, b.tokens+b.rate*max(now.Sub(b.at).Seconds(), 0))
 	b.at = now
-	if b.tokens > 0 {
+	least := min(b.burst/2, leastRead)
+	if b.tokens >= least {
 		return 0
 	}
-	return time.Duration(math.Ceil((1-b.tokens)/b.rate*1e6)) * time.Microsecond
+	return time.Duration(math.Ceil((least-b.tokens)/b.rate*1e6)) * time.Microsecond
+}
+
+// room returns how many bytes may be read at once.
+func (b *bucket) room() int {
+	if b == nil {
+		return math.MaxInt
+	}
+	return int(max(b.tokens, 0))
 }
 
 func (b *bucket) spend(n int) {
@@ -120,6 +132,22 @@ type limit struct {
 // wait returns how long nothing may be read of the chain, 0 for not at all.
 func (l *limit) wait(now time.Time) time.Duration {
 	return max(l.container.wait(now), l.all.namespace(l.namespace, now).wait(now))
+}
+
+// cut returns where lines end that may be read now of data, whose whole lines begin at begin and
+// end at last: as many as there is room for, but one at least. l may be nil.
+func (l *limit) cut(data []byte, begin, last int, now time.Time) int {
+	if l == nil {
+		return last
+	}
+	room := min(l.container.room(), l.all.namespace(l.namespace, now).room())
+	if last < begin+room {
+		return last
+	}
+	if i := bytes.LastIndexByte(data[begin:begin+room], '\n'); i >= 0 {
+		return begin + i
+	}
+	return begin + bytes.IndexByte(data[begin:last+1], '\n')
 }
 
 // spend takes bytes that were read from what may be read. l may be nil.

@@ -23,7 +23,7 @@ func TestBucketsPayTheirDebtsAtTheirRate(t *testing.T) {
 	}
 	b.spend(5000)
 	for _, x := range []struct{ after, want time.Duration }{
-		{0, 3001 * time.Millisecond}, {time.Second, 2001 * time.Millisecond}, {3 * time.Second, time.Millisecond}, {3002 * time.Millisecond, 0},
+		{0, 4 * time.Second}, {time.Second, 3 * time.Second}, {3999 * time.Millisecond, time.Millisecond}, {4 * time.Second, 0},
 		{time.Hour, 0},
 	} {
 		if got := b.wait(start.Add(x.after)); got != x.want {
@@ -31,11 +31,24 @@ func TestBucketsPayTheirDebtsAtTheirRate(t *testing.T) {
 		}
 	}
 	b.spend(2000) // The hour has brought no more than the burst.
-	if got := b.wait(start.Add(time.Hour)); got != time.Millisecond {
-		t.Errorf("after its burst it waits %s, want 1ms", got)
+	if got := b.wait(start.Add(time.Hour)); got != time.Second {
+		t.Errorf("after its burst it waits %s, want 1s", got)
 	}
 	if b := newBucket(LimitConfig{BytesPerSecond: 1000}, start); b.burst != 10000 {
 		t.Errorf("the burst is %v by default, want that of ten seconds", b.burst)
+	}
+}
+
+func TestALimitEndsATurnBehindALine(t *testing.T) {
+	l := &limit{container: &bucket{tokens: 10}, all: &limits{}}
+	data := []byte("12345\n789\nabc\n12345678901234\nx\nunfinished")
+	for _, x := range []struct{ begin, want int }{{0, 9}, {6, 13}, {10, 13}, {14, 28}, {29, 30}} {
+		if got := l.cut(data, x.begin, 30, time.Time{}); got != x.want {
+			t.Errorf("from byte %d lines end at %d, want %d", x.begin, got, x.want)
+		}
+	}
+	if got := (*limit)(nil).cut(data, 0, 30, time.Time{}); got != 30 {
+		t.Errorf("without a limit lines end at %d, want 30", got)
 	}
 }
 
@@ -47,8 +60,8 @@ func TestContainersOfANamespaceShareItsLimit(t *testing.T) {
 		t.Fatal("fresh limits wait")
 	}
 	a.spend(3000, start)
-	if got := b.wait(start); got != 2001*time.Millisecond {
-		t.Errorf("the other container of the namespace waits %s, want 2.001s", got)
+	if got := b.wait(start); got != 2500*time.Millisecond {
+		t.Errorf("the other container of the namespace waits %s, want 2.5s", got)
 	}
 	if got := other.wait(start); got != 0 {
 		t.Errorf("a container of another namespace waits %s", got)
@@ -95,7 +108,7 @@ func TestWhatIsOverTheLimitIsDelayedAndArrivesWhole(t *testing.T) {
 	pods := &fakePods{}
 	r.pods = pods
 	pods.put("uid-web", kube.Pod{Namespace: "shop", Name: "web", Annotations: map[string]string{limitAnnotation: "300KB/s"}})
-	r.cfg.Pods.Limits.Container = LimitConfig{BytesPerSecond: config.MiB, Burst: config.KiB}
+	r.cfg.Pods.Limits.Container = LimitConfig{BytesPerSecond: config.MiB, Burst: 64 * config.KiB}
 	var b strings.Builder
 	want := numbered("line", 0, 8000)
 	for _, s := range want {
@@ -109,8 +122,7 @@ func TestWhatIsOverTheLimitIsDelayedAndArrivesWhole(t *testing.T) {
 		t.Errorf("all %d lines arrived at once", n)
 	}
 	got := r.sink.wait(t, len(want))
-	// Two turns of 256KiB, of which the second waits for the first, and the rest for both.
-	if took, least := time.Since(begin), time.Duration(b.Len()-300<<10)*time.Second/(300<<10); took < least*9/10 {
+	if took, least := time.Since(begin), time.Duration(b.Len()-64<<10)*time.Second/(300<<10); took < least {
 		t.Errorf("%d bytes took %s, want about %s", b.Len(), took, least)
 	}
 	for i := range got {

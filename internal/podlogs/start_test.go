@@ -58,6 +58,7 @@ func TestFirstStart(t *testing.T) {
 		t.Run(x.name, func(t *testing.T) {
 			r := newRig(t)
 			r.cfg.Pods.FirstStart = x.start
+			r.cfg.Pods.ScanInterval = config.Duration(time.Minute) // What comes later is noticed between two scans.
 			old, young := r.dir("old", "app"), r.dir("young", "app")
 			pack(t, filepath.Join(old, "0.log.20260101-000000.gz"), aged("packed", 100, 3*time.Hour), time.Now().Add(-2*time.Hour))
 			// It goes on for 5000 seconds, so that half of it is older than 85 minutes.
@@ -84,6 +85,9 @@ func TestFirstStart(t *testing.T) {
 			r.start()
 			eventually(t, "the first scan", func() bool { return !r.c.Status().Scanned.IsZero() })
 			live.write("en-end\n").write(stamped(0, "F", "new"))
+			// What comes later is read from its start, whatever time it carries.
+			openLog(t, filepath.Join(r.dir("soon", "app"), "0.log")).write(aged("soon", 10, 10*time.Hour))
+			want = append(want, numbered("soon", 0, 10)...)
 			got := r.sink.wait(t, len(want))
 			if strings.Contains(x.name, "half") || strings.Contains(x.name, "within") {
 				got = near(got, want)
