@@ -13,7 +13,6 @@ import (
 // with its reason, as many as they are, and nothing is sent again.
 func TestL38RefusedLinesCostOnlyThemselves(t *testing.T) {
 	t.Parallel()
-	t.Skip("the writer counts whole requests as yet")
 	const week = 7 * 24 * time.Hour
 	for _, c := range []struct {
 		name   string
@@ -118,7 +117,6 @@ func TestL38RefusedLinesCostOnlyThemselves(t *testing.T) {
 // other two arrive at once, its own when Loki takes them again.
 func TestL37ThrottledTenantDelaysNoOther(t *testing.T) {
 	t.Parallel()
-	t.Skip("the writer knows one tenant as yet")
 	loki := kit.StartLogs(t, kit.LogsConfig{RequireTenant: true})
 	tree := kit.NewPodLogWriter(t, t.TempDir())
 	containers := make(map[string]*kit.LoggedContainer)

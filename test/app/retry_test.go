@@ -172,25 +172,32 @@ func checkDropped(t *testing.T, p *kit.Process, r rule) {
 	}
 }
 
-// A push of lines that is too large is dropped and counted, and the next goes out at once.
-// Requests of samples are split, see TestR19RequestsThatAreTooLargeAreSplit.
-func TestPushOfLinesThatIsTooLargeIsDroppedAndCounted(t *testing.T) {
+// A push of lines that is too large comes again in parts, each of them once, and only a line
+// that is too large alone is dropped and counted.
+func TestPushOfLinesThatIsTooLargeIsSplit(t *testing.T) {
 	t.Parallel()
-	loki := kit.StartLogs(t, kit.LogsConfig{})
-	tree, stop := startTree(t, 50, 1)
+	limits := kit.DefaultStreamLimits()
+	limits.MaxBody = 8 << 10
+	loki := kit.StartLogs(t, kit.LogsConfig{Limits: limits})
+	tree := kit.NewPodLogWriter(t, t.TempDir())
+	c := tree.Pod("shop", "cart").Container("main")
+	for range 50 {
+		c.Write(5)
+		c.Line("stdout", noise(2<<10))
+	}
+	c.Line("stdout", noise(32<<10))
+	for range 50 {
+		c.Line("stdout", noise(2<<10))
+		c.Write(5)
+	}
 	p := kit.Start(t, kit.ProcessConfig{Config: config([]string{lokiTo("logs", loki.PushURL())}, nil, podLogs(tree.Dir))})
-	loki.Faults.Script(kit.Fault{}, kit.Answer(413))
-	untilQueue(t, p, "logs", "a push dropped as too large", func(q queue) bool { return q.Dropped["too_large"].Blocks == 1 })
-	stop()
-	kit.Eventually(t, soon, "all lines but those of that push", func() error {
-		have, err := queues(p)
-		if err != nil {
-			return err
-		}
-		if lost, counted := len(tree.Report(loki, "").Lost), have["logs"].Dropped["too_large"].Items; int64(lost) != counted {
-			return fmt.Errorf("%d lines lost, %d counted as dropped", lost, counted)
-		}
-		return nil
-	})
+	q := untilQueue(t, p, "logs", "the line dropped as too large, the others sent", func(q queue) bool { return q.Sent.Items == 600 })
+	if q.Dropped["too_large"].Items != 1 || len(q.Dropped) != 1 {
+		t.Errorf("dropped %v, want one line as too_large", q.Dropped)
+	}
+	rep := tree.Report(loki, "")
+	if len(rep.Lost) != 1 || len(rep.Lost[0]) < 80 || len(rep.Repeated)+len(rep.Disorder)+len(rep.Invented) > 0 {
+		t.Errorf("%d lines lost, %d repeated, %d out of order", len(rep.Lost), len(rep.Repeated), len(rep.Disorder))
+	}
 	waitBalance(t, p)
 }

@@ -211,11 +211,12 @@ func TestShortPodsLoseNothing(t *testing.T) {
 	waitBalance(t, p)
 }
 
-// L19, L20: pods are deleted while Loki is away and most of their lines are unread. The open
-// files are read to their ends when it is back.
+// L19: pods are deleted while Loki is away and, without a spool, most of their lines are unread.
+// The open files are read to their ends when it is back.
 func TestDeletedPodWithUnreadLinesLosesNothing(t *testing.T) {
 	t.Parallel()
-	loki, tree, p := collect(t)
+	loki, tree := kit.StartLogs(t, kit.LogsConfig{}), kit.NewPodLogWriter(t, t.TempDir())
+	p := kit.Start(t, kit.ProcessConfig{Config: config([]string{lokiTo("logs", loki.PushURL(), "spool: {max_bytes: 0}")}, nil, podLogs(tree.Dir))})
 	pod := tree.Pod("shop", "cart")
 	c := pod.Container("main")
 	c.Write(10)

@@ -8,11 +8,10 @@ import (
 	"github.com/ingot-telemetry/ingot/test/kit"
 )
 
-// spooled waits until nothing of what was written so far exists in files alone: it is in the
-// spool, or was accepted.
-func spooled(t *testing.T, p *kit.Process, tree *kit.PodLogWriter) {
+// spooled waits until nothing of a container is in its file alone: it is in the spool, or was
+// accepted.
+func spooled(t *testing.T, p *kit.Process, c *kit.LoggedContainer) {
 	t.Helper()
-	want := int64(len(tree.Written()))
 	kit.Eventually(t, soon, "every line spooled", func() error {
 		status, err := logs(p)
 		if err != nil {
@@ -22,10 +21,12 @@ func spooled(t *testing.T, p *kit.Process, tree *kit.PodLogWriter) {
 		if err != nil {
 			return err
 		}
-		if q := have["logs"]; status.Lag > 0 || q.Disk.Items == 0 {
-			return fmt.Errorf("%d bytes of files are not safe, queue is %+v, %d lines written", status.Lag, q, want)
+		for _, f := range status.Files {
+			if f.Path == c.Path() && f.Acknowledged == size(t, c.Path()) && have["logs"].Disk.Items > 0 {
+				return nil
+			}
 		}
-		return nil
+		return fmt.Errorf("of %d bytes not all are safe: %+v, queue is %+v", size(t, c.Path()), status.Files, have["logs"])
 	})
 }
 
@@ -33,7 +34,6 @@ func spooled(t *testing.T, p *kit.Process, tree *kit.PodLogWriter) {
 // meanwhile. What was spooled arrives, with all that was written since, in order.
 func TestL36OutageLongerThanTheFilesLosesNothing(t *testing.T) {
 	t.Parallel()
-	t.Skip("the spool of lines is not connected as yet")
 	loki, tree, p := collect(t)
 	c := tree.Pod("shop", "cart").Container("main")
 	c.Write(100)
@@ -45,7 +45,7 @@ func TestL36OutageLongerThanTheFilesLosesNothing(t *testing.T) {
 			c.Write(20)
 			c.Line("stdout", noise(8<<10))
 		}
-		spooled(t, p, tree)
+		spooled(t, p, c)
 		c.Rotate(2) // Of the rotated files one stays.
 		switch round {
 		case 2:
@@ -77,10 +77,9 @@ func TestL36OutageLongerThanTheFilesLosesNothing(t *testing.T) {
 // kept.
 func TestL36AtTheCapTheOldestLinesGoAndAreCounted(t *testing.T) {
 	t.Parallel()
-	t.Skip("the spool of lines is not connected as yet")
 	loki := kit.StartLogs(t, kit.LogsConfig{})
 	tree := kit.NewPodLogWriter(t, t.TempDir())
-	p := kit.Start(t, kit.ProcessConfig{Config: config([]string{lokiTo("logs", loki.PushURL(), "spool: {max_bytes: 1MiB}")}, nil, podLogs(tree.Dir))})
+	p := kit.Start(t, kit.ProcessConfig{Config: config([]string{lokiTo("logs", loki.PushURL(), "spool: {max_bytes: 16MiB}")}, nil, podLogs(tree.Dir))})
 	c := tree.Pod("shop", "cart").Container("main")
 	c.Write(100)
 	wantOnce(t, tree, loki)
@@ -88,9 +87,9 @@ func TestL36AtTheCapTheOldestLinesGoAndAreCounted(t *testing.T) {
 	for range 30 {
 		for range 10 {
 			c.Write(10)
-			c.Line("stdout", noise(16<<10))
+			c.Line("stdout", noise(200<<10))
 		}
-		spooled(t, p, tree)
+		spooled(t, p, c)
 		c.Rotate(2)
 	}
 	q := untilQueue(t, p, "logs", "data dropped at the cap", func(q queue) bool { return len(q.Dropped) > 0 })
@@ -137,7 +136,6 @@ func TestL36AtTheCapTheOldestLinesGoAndAreCounted(t *testing.T) {
 // meanwhile. Their lines come with the labels that they had.
 func TestL20SpooledLinesOfADeletedNamespaceKeepTheirLabels(t *testing.T) {
 	t.Parallel()
-	t.Skip("the spool of lines is not connected as yet")
 	k, loki, tree, p := onNode(t)
 	pod := tree.Pod("doomed", "cart")
 	k.Put(t, kit.KubePod("doomed", "cart", pod.UID, "node-1", map[string]string{"app.kubernetes.io/name": "cart-service"}, nil))
@@ -147,7 +145,7 @@ func TestL20SpooledLinesOfADeletedNamespaceKeepTheirLabels(t *testing.T) {
 	waitLabels(t, loki, 10, "cart", "main", want)
 	loki.Down()
 	c.Write(20)
-	spooled(t, p, tree)
+	spooled(t, p, c)
 	pod.Remove(c)
 	k.Delete(t, "Pod", "doomed", "cart")
 	p.Kill()

@@ -39,7 +39,30 @@ type FloodReport struct {
 
 // NewFlood returns a ledger of lines with texts of that many bytes.
 func NewFlood(size int) *Flood {
-	return &Flood{size: size, pad: strings.Repeat("abcdefghij klmnopqrst ", size/20+1), sets: make(map[string]*floodSet)}
+	const padding = 1 << 20
+	words := strings.Fields(floodWords)
+	var b strings.Builder
+	for x := uint32(1); b.Len() < padding+size; b.WriteByte(' ') {
+		x ^= x << 13
+		x ^= x >> 17
+		x ^= x << 5
+		b.WriteString(words[x%uint32(len(words))])
+		if x%8 == 0 {
+			b.WriteString(strconv.FormatUint(uint64(x), 16))
+		}
+	}
+	return &Flood{size: size, pad: b.String(), sets: make(map[string]*floodSet)}
+}
+
+// floodWords are what lines are made of, so that they compress as logs do.
+const floodWords = `level=info level=warn msg="request served" status=200 status=404 path=/api/v1/cart path=/api/v1/orders
+method=GET method=POST duration= user= trace= cache=miss cache=hit retry=0 upstream=10.0.0.17:8080 took bytes= ms`
+
+// padding returns what follows the number in the line of that number.
+func (f *Flood) padding(seq, n int) string {
+	const stride = 7919
+	at := seq * stride % (1 << 20)
+	return f.pad[at : at+max(n, 0)]
 }
 
 // Write writes n lines with the next numbers to a container, in one write.
@@ -64,7 +87,7 @@ func (f *Flood) Write(c *LoggedContainer, n int) {
 		b.WriteString(header)
 		start := b.Len()
 		fmt.Fprintf(&b, "seq=%d of=%s ", seq, name)
-		b.WriteString(f.pad[:max(f.size-(b.Len()-start), 0)])
+		b.WriteString(f.padding(seq, f.size-(b.Len()-start)))
 		b.WriteByte('\n')
 	}
 	c.Raw(b.Bytes())
@@ -78,7 +101,7 @@ func (f *Flood) Take(_ string, _ labels.Labels, e PushEntry) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	s := f.sets[name]
-	if err != nil || s == nil || seq < 1 || seq > s.written || !strings.HasPrefix(f.pad, pad) || len(e.Line) != f.size {
+	if err != nil || s == nil || seq < 1 || seq > s.written || pad != f.padding(seq, len(pad)) || len(e.Line) != f.size {
 		f.set("corrupt").repeated++
 		return false
 	}
