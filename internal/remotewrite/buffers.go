@@ -65,9 +65,9 @@ func newBytePool(size int) *pool[[]byte] {
 const (
 	// chunkSize is the unit in which compressed data is held.
 	chunkSize = 16 << 10
-	// freeChunks bounds the list of chunks, into which a backlog comes back as it is delivered,
-	// to 4 MiB.
-	freeChunks = 256
+	// freeChunks bounds the list of chunks, into which a backlog comes back as it is delivered
+	// and what one large scrape needs for a moment, to 1.5 MiB.
+	freeChunks = 96
 	// smallestRaw is the smallest size of buffers for what is not compressed yet.
 	smallestRaw = 16 << 10
 )
