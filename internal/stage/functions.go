@@ -56,6 +56,7 @@ func functions() template.FuncMap {
 		"replace":    func(from, to, s string) (string, error) { return replaceN(s, from, to, -1) },
 		"nospace":    func(s string) string { return strings.Join(strings.Fields(s), "") },
 		"trunc":      trunc,
+		"substr":     substr,
 		"quote":      strconv.Quote,
 		"squote":     func(s string) string { return "'" + s + "'" },
 		"b64enc":     func(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) },
@@ -97,6 +98,15 @@ func trunc(n int, s string) string {
 		return s[:n]
 	}
 	return s
+}
+
+// substr returns s from one byte to before another; a negative one is the begin or the end, as
+// is one outside of s.
+func substr(from, to int, s string) string {
+	if to < 0 || to > len(s) {
+		to = len(s)
+	}
+	return s[min(max(from, 0), to):to]
 }
 
 func b64dec(s string) string {
