@@ -65,7 +65,6 @@ func TestRateLimitDelaysTheNoisyContainerAlone(t *testing.T) {
 // What has waited for a limit too long is dropped, and counted to the line.
 func TestRateLimitDropsWhatHasWaitedTooLong(t *testing.T) {
 	t.Parallel()
-	t.Skip("a turn takes more than the burst as yet")
 	loki, tree, p := collectWith(t, "limits: {container: {bytes_per_second: 20KB, burst: 20KB}, max_delay: 2s}")
 	c := tree.Pod("shop", "noisy").Container("main")
 	for range 30 {
