@@ -112,8 +112,6 @@ type Queue struct {
 	mu           sync.Mutex // guards what follows
 	memoryLimit  int64      // bytes
 	diskLimit    int64      // bytes, 0 for that of cfg
-	shared       bool       // see SetLimits
-	paceUntil    time.Time  // the disk space taken by a spool so far is paid for by then
 	lastPut      time.Time
 	closed       bool
 	diskReady    bool               // the directory has been read, or cannot be

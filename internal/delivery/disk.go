@@ -281,11 +281,7 @@ func (d *disk) due() (at time.Time, ok bool) {
 		switch {
 		case len(d.q.mem) == 0 || d.q.spillMustWait():
 		case d.q.behind(time.Now()):
-			if at, wait := d.q.paced(time.Now()); wait {
-				earliest(at)
-			} else {
-				earliest(time.Now())
-			}
+			earliest(time.Now())
 		default:
 			earliest(d.q.mem[0].put.Add(d.q.spillPause()))
 		}

@@ -96,7 +96,7 @@ func (q *Queue) spillMustWait() bool {
 func (q *Queue) nextSpill(now time.Time) *entry {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if _, wait := q.paced(now); wait || !q.behind(now) || q.spillMustWait() {
+	if !q.behind(now) || q.spillMustWait() {
 		return nil
 	}
 	q.writing = q.mem[0]
@@ -119,7 +119,7 @@ func (q *Queue) written(e *entry, s *segment, rec record) {
 	q.writing = nil
 	q.index.placed(s, rec, e.left)
 	if q.spools() {
-		q.spooled(e, rec)
+		q.spooled(e)
 	}
 	if s.read == rec.at && (e.settled || e.taken) {
 		s.read = rec.end() // The sender has it already.

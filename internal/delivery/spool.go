@@ -16,11 +16,6 @@ const (
 	// spoolAfter is how long a block of a spool may wait for its acknowledgement in memory only,
 	// while requests succeed. The files stay for longer than that.
 	spoolAfter = 5 * time.Second
-	// fastestFill is the least time in which a spool that has no others beside it fills its disk
-	// space, after the first part of it, an eighth. Whoever makes more than that waits: its files
-	// hold it as well, and a file that is read later is not dropped from the spool now.
-	fastestFill = time.Hour
-	burstFill   = fastestFill / 8
 	// spoolPatience is how long a spool waits for a disk that does not answer at the start
 	// before newer blocks are sent ahead of what it holds.
 	spoolPatience = 30 * time.Second
@@ -50,12 +45,11 @@ func (q *Queue) openPatience() time.Duration {
 }
 
 // SetLimits changes how much the queue holds in memory and on disk, in bytes; what is over it on
-// disk is dropped, the oldest first. shared says that other queues fill the same space: their
-// sources must not wait because this one is filled fast.
-func (q *Queue) SetLimits(memory, disk config.Size, shared bool) {
+// disk is dropped, the oldest first.
+func (q *Queue) SetLimits(memory, disk config.Size) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.memoryLimit, q.diskLimit, q.shared = int64(memory), int64(disk), shared
+	q.memoryLimit, q.diskLimit = int64(memory), int64(disk)
 	if q.index.bytes > q.maxBytes() {
 		wake(q.wakeDisk)
 	}
@@ -87,21 +81,6 @@ func (q *Queue) Idle() time.Duration {
 	return time.Since(q.lastPut)
 }
 
-// paced tells whether the block in front must wait before it may take disk space, and until
-// when. It needs the lock.
-func (q *Queue) paced(now time.Time) (until time.Time, wait bool) {
-	return q.paceUntil, q.spools() && !q.shared && !q.closed && q.paceUntil.After(now)
-}
-
-// pace notes that so many bytes of disk space were taken. It needs the lock.
-func (q *Queue) pace(bytes int64) {
-	now := time.Now()
-	if earliest := now.Add(-burstFill); q.paceUntil.Before(earliest) {
-		q.paceUntil = earliest
-	}
-	q.paceUntil = q.paceUntil.Add(time.Duration(float64(fastestFill) * float64(bytes) / float64(q.maxBytes())))
-}
-
 // keep brings a record of a spool to the disk, its name too, before its source hears of it. If
 // that goes wrong the file is given up, since the system may have thrown the record away.
 func (d *disk) keep(a *segment, rec record) error {
@@ -122,8 +101,7 @@ func (d *disk) keep(a *segment, rec record) error {
 }
 
 // spooled lets the source of a block go on: the block is on disk. It needs the lock.
-func (q *Queue) spooled(e *entry, rec record) {
-	q.pace(rec.end() - rec.at)
+func (q *Queue) spooled(e *entry) {
 	if i, ok := q.findAck(e.seq); ok {
 		q.acks[i].done, q.acks[i].kept = true, true
 	}

@@ -1,7 +1,6 @@
 package delivery
 
 import (
-	"context"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -247,38 +246,6 @@ func TestSpoolDropsWhatIsTooOld(t *testing.T) {
 			t.Errorf("sent (-want +got):\n%s", diff)
 		}
 	})
-}
-
-// A flood must not push out of the spool what the files still hold.
-func TestSpoolIsFilledNoFasterThanInAnHour(t *testing.T) {
-	for _, shared := range []bool{false, true} {
-		synctest.Test(t, func(t *testing.T) {
-			b := &backend{}
-			b.set(refuse)
-			q := newSpool(t, testConfig(), t.TempDir(), b) // 64 MiB
-			q.SetLimits(config.MiB, 64*config.MiB, shared)
-			q.files.sync = func(*os.File) error { return nil }
-			r := start(t, q)
-			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Minute)
-			defer cancel()
-			n := 0
-			for ; n < 2000; n++ {
-				if q.Put(ctx, block(n, 100_000)) != nil {
-					break
-				}
-			}
-			synctest.Wait()
-			st := balanced(t, q)
-			filled := st.Disk.Bytes >> 20
-			switch {
-			case shared && (n < 2000 || st.Dropped[dropQueueFull].Blocks == 0):
-				t.Errorf("with others beside it %d blocks were taken, %+v; want no waiting", n, st)
-			case !shared && (filled < 34 || filled > 44 || len(st.Dropped) > 0):
-				t.Errorf("%d MiB in half an hour, dropped %v; want an eighth and then half of 64 MiB", filled, st.Dropped)
-			}
-			r.shutdown()
-		})
-	}
 }
 
 // L43.

@@ -13,8 +13,8 @@ const (
 	maxBatchSize = 64 * config.MiB
 )
 
-// minSpool is the smallest useful spool: below it a few requests would fill it.
-const minSpool = 16 * config.MiB
+// minSpool is the smallest useful spool: below it a few requests would fill it. That of samples is the same.
+const minSpool = config.MiB
 
 // Config is how lines for one destination are put together to requests, and where they wait. It
 // is part of the destination's block.

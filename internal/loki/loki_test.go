@@ -345,7 +345,7 @@ func TestBatchThatWasNotTakenIsNotSentAtTheStop(t *testing.T) {
 func TestConfigIsChecked(t *testing.T) {
 	c := Config{BatchSize: 1, BatchWait: 0, Spool: SpoolConfig{MaxBytes: 1, MaxAge: 0}}
 	want := "batch_size: must be between 16KiB and 64MiB, is 1B\nbatch_wait: must be longer than 0s, is 0s\n" +
-		"spool.max_bytes: must be 0, for no spool, or at least 16MiB, is 1B\nspool.max_age: must be longer than 0s, is 0s"
+		"spool.max_bytes: must be 0, for no spool, or at least 1MiB, is 1B\nspool.max_age: must be longer than 0s, is 0s"
 	if err := c.Validate(); err == nil || err.Error() != want {
 		t.Errorf("Validate() = %v, want %s", err, want)
 	}

@@ -260,7 +260,7 @@ func (t *Tenants) share() {
 	for _, q := range t.queues {
 		others := used - config.Size(q.DiskBytes())
 		disk := max(t.spool.MaxBytes/n, t.spool.MaxBytes-min(others, t.spool.MaxBytes))
-		q.SetLimits(max(sharedMemory/n, leastMemory), disk, n > 1)
+		q.SetLimits(max(sharedMemory/n, leastMemory), disk)
 	}
 }
 
