@@ -44,6 +44,9 @@ func (p *program) scrapeClient(c scrape.JobConfig) (*http.Client, error) {
 
 // discoverySources returns one source for each discovery block of a job.
 func (p *program) discoverySources(c scrape.JobConfig) ([]discovery.Source, error) {
+	if len(c.KubernetesSDConfigs)+len(c.DNSSDConfigs) > 0 {
+		return nil, fmt.Errorf("job %s: kubernetes_sd_configs and dns_sd_configs are not supported yet", c.JobName)
+	}
 	log := p.component("discovery").With("job", c.JobName)
 	var sources []discovery.Source
 	if len(c.StaticConfigs) > 0 {

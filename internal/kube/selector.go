@@ -3,6 +3,7 @@ package kube
 import (
 	"fmt"
 
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
 )
 
@@ -25,4 +26,13 @@ func (s Selector) Everything() bool { return s.s == nil || s.s.Empty() }
 // Matches tells whether an object with these labels is chosen.
 func (s Selector) Matches(set map[string]string) bool {
 	return s.s == nil || s.s.Matches(labels.Set(set))
+}
+
+// CheckFieldSelector says what is wrong with a field selector as kubectl's --field-selector
+// takes it. Which fields a kind knows, only the API server can say.
+func CheckFieldSelector(text string) error {
+	if _, err := fields.ParseSelector(text); err != nil {
+		return fmt.Errorf("must be a field selector such as spec.nodeName=a,status.phase!=Failed: %w", err)
+	}
+	return nil
 }

@@ -218,6 +218,11 @@ type JobConfig struct {
 	FileSDConfigs []discovery.FileConfig   `yaml:"file_sd_configs,omitempty"`
 	HTTPSDConfigs []discovery.HTTPConfig   `yaml:"http_sd_configs,omitempty"`
 
+	// KubernetesSDConfigs and DNSSDConfigs are of jobs that Ingot writes itself. A
+	// configuration file cannot have them yet.
+	KubernetesSDConfigs []discovery.KubernetesConfig `yaml:"kubernetes_sd_configs,omitempty"`
+	DNSSDConfigs        []discovery.DNSConfig        `yaml:"dns_sd_configs,omitempty"`
+
 	// HTTPClientConfig holds authentication, TLS and proxy of the scrapes.
 	HTTPClientConfig promconfig.HTTPClientConfig `yaml:",inline"`
 
@@ -464,6 +469,12 @@ func (c *JobConfig) validateSources(ps *config.Problems) {
 	}
 	for i := range c.HTTPSDConfigs {
 		ps.Merge(config.Index("http_sd_configs", i), c.HTTPSDConfigs[i].Validate())
+	}
+	for i := range c.KubernetesSDConfigs {
+		ps.Merge(config.Index("kubernetes_sd_configs", i), c.KubernetesSDConfigs[i].Validate())
+	}
+	for i := range c.DNSSDConfigs {
+		ps.Merge(config.Index("dns_sd_configs", i), c.DNSSDConfigs[i].Validate())
 	}
 }
 
