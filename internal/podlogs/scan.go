@@ -375,6 +375,8 @@ func (s *scanner) container(d *dir) {
 		case kindTemporary:
 		}
 	}
+	// Files without a name any more are older than what has one now.
+	s.settle()
 	if len(found) > 0 {
 		sortTails(found)
 		p, uid, _ := parsePodDir(d.parent.name)
@@ -384,7 +386,6 @@ func (s *scanner) container(d *dir) {
 			s.c.add(ch, found)
 		}
 	}
-	s.settle()
 }
 
 // open opens the file name of a directory for a source, 0 for pods, unless it is open. It
