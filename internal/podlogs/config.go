@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -290,14 +289,22 @@ const (
 
 // FileConfig is one element of file_logs: ordinary log files of the node.
 type FileConfig struct {
-	// Paths are absolute glob patterns as filepath.Match knows them. Symbolic links are not
-	// followed below the last directory without a wildcard.
+	// Paths are absolute patterns of *, ? and [a-z], none of which matches a slash. ** before
+	// the name of the file stands for any directories, as in /var/log/**/*.log. Symbolic links
+	// are not followed below the last directory without a wildcard.
 	Paths []string `yaml:"paths"`
+	// ExcludePaths are patterns of files that are left out, or of directories with all that is
+	// in them, as for paths. Default none.
+	ExcludePaths []string `yaml:"exclude_paths,omitempty"`
 	// Format is cri, docker or raw. Default raw.
 	Format Format `yaml:"format"`
 	// Labels are the index labels of the streams. The path is added as label filename
 	// unless it is set here.
 	Labels map[string]string `yaml:"labels"`
+	// LabelsFromPath is a regular expression whose named groups become labels where it matches
+	// a part of the path: `/(?P<service_name>[^/]+)\.log$` names a stream after its file. They
+	// come before labels of the same name. Default empty: none.
+	LabelsFromPath string `yaml:"labels_from_path,omitempty"`
 	// FirstStart says what is read of old logs when Ingot is new on a node.
 	FirstStart StartConfig `yaml:"first_start"`
 	// Stages are what the lines pass on their way, as in promtail's pipeline_stages.
@@ -323,14 +330,10 @@ func (c FileConfig) Validate() error {
 		ps.Add("paths", "must name at least one file or pattern, such as /var/log/*.log")
 	}
 	for i, p := range c.Paths {
-		switch _, err := filepath.Match(p, ""); {
-		case !filepath.IsAbs(p):
-			ps.Add(config.Index("paths", i), "must be an absolute path or pattern, is %q", p)
-		case err != nil:
-			ps.Add(config.Index("paths", i), "must be a pattern of *, ? and [a-z], is %q", p)
-		case strings.Contains(p, "**"):
-			ps.Add(config.Index("paths", i), "must not contain **, which is not supported; write one pattern for each depth")
-		}
+		checkPath(&ps, config.Index("paths", i), p)
+	}
+	for i, p := range c.ExcludePaths {
+		checkPath(&ps, config.Index("exclude_paths", i), p)
 	}
 	switch c.Format {
 	case FormatCRI, FormatDocker, FormatRaw:
@@ -338,6 +341,7 @@ func (c FileConfig) Validate() error {
 		ps.Add("format", "must be cri, docker or raw, is %q", string(c.Format))
 	}
 	checkLabels(&ps, "labels", c.Labels)
+	checkPathLabels(&ps, "labels_from_path", c.LabelsFromPath)
 	c.FirstStart.validate(&ps, "first_start", false)
 	if _, err := stage.Compile(c.Stages); err != nil {
 		ps.Merge("stages", err)

@@ -41,7 +41,7 @@ file_logs:
 pod_logs: {path: "", namespaces: ["", "a("], metadata_timeout: 5s, scan_interval: 1ms}
 file_logs:
   - {format: xml}
-  - paths: [relative.log, "/a/[", "/a/**/b"]
+  - paths: [relative.log, "/a/[", "/a/**/b/c"]
     labels: {__x: a}
     stages: [{drop: {}}]
 `)
@@ -53,7 +53,7 @@ file_logs[0].paths: must name at least one file or pattern, such as /var/log/*.l
 file_logs[0].format: must be cri, docker or raw, is "xml"
 file_logs[1].paths[0]: must be an absolute path or pattern, is "relative.log"
 file_logs[1].paths[1]: must be a pattern of *, ? and [a-z], is "/a/["
-file_logs[1].paths[2]: must not contain **, which is not supported; write one pattern for each depth
+file_logs[1].paths[2]: may have ** only as the directory before the name of the file, as in /var/log/**/*.log, is "/a/**/b/c"
 file_logs[1].labels.__x: must be a label name: letters, digits and _, not starting with a digit or __
 file_logs[1].stages[0].drop: must have at least one of source, expression, older_than and longer_than`
 	if err == nil {

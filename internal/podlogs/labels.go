@@ -221,13 +221,3 @@ func firstOf(values ...string) string {
 }
 
 func valid(value string) string { return strings.ToValidUTF8(value, "\uFFFD") }
-
-// fileLabels returns the labels of an ordinary log file.
-func fileLabels(path string, configured map[string]string) streamLabels {
-	ls := []model.Label{{Name: "filename", Value: valid(path)}}
-	for name, value := range configured {
-		ls = append(ls, model.Label{Name: name, Value: value})
-	}
-	s := labelSet{index: model.NewLabels(ls...)}
-	return streamLabels{s, s}
-}

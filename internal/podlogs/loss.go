@@ -89,11 +89,8 @@ func (s *scanner) wanted(path string) bool {
 		return s.takes(p.namespace)
 	}
 	for i := range s.c.cfg.Files {
-		for _, pattern := range s.c.cfg.Files[i].Paths {
-			// The pattern has passed Validate, so that there is no error.
-			if ok, _ := filepath.Match(filepath.Clean(pattern), path); ok {
-				return true
-			}
+		if s.c.cfg.Files[i].takes(path) {
+			return true
 		}
 	}
 	return false

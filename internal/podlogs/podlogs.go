@@ -70,6 +70,7 @@ type Collector struct {
 	keep, drop *regexp.Regexp   // namespaces
 	programs   []*stage.Program // of pod_logs, then of each element of file_logs
 	custom     *stage.Metrics   // nil where another collector counts them
+	fromPath   []*regexp.Regexp // of each element of file_logs, nil for none
 	rules      *labelRules
 	selection  selection
 	limits     limits // the buckets in it belong to the reader
@@ -120,6 +121,9 @@ func New(cfg Config, log *slog.Logger, m *Metrics, pods Pods, positions *Positio
 		return nil, errors.New("choose pods by pod_logs.discovery_method or pod_logs.label_selector: that needs the API server; set kubernetes.kubeconfig_file outside of a cluster")
 	}
 	if c.programs, err = compileStages(&cfg, c.rules.keep); err != nil {
+		return nil, err
+	}
+	if c.fromPath, err = pathLabels(cfg.Files); err != nil {
 		return nil, err
 	}
 	if c.keep, err = namespaceMatcher(cfg.Pods.Namespaces); err != nil {

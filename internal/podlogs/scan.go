@@ -617,6 +617,10 @@ func (s *scanner) pattern(source, i int, pattern string) {
 
 // match looks in one directory for what the first element of rest matches.
 func (s *scanner) match(i int, d *dir, rest []string) {
+	if rest[0] == deep {
+		s.matchDeep(i, d, rest[1])
+		return
+	}
 	defer d.shut()
 	found, changed, err := s.list(d)
 	if !s.looked(d, err) {
@@ -647,6 +651,7 @@ func (s *scanner) matchBelow(i int, d *dir, rest []string) {
 			continue
 		}
 		switch {
+		case s.c.cfg.Files[i].leftOut(filepath.Join(d.path, e.name)):
 		case e.isDir():
 			s.match(i, d.child(e), rest[1:])
 		case e.mode&fs.ModeSymlink != 0:
@@ -658,6 +663,8 @@ func (s *scanner) matchBelow(i int, d *dir, rest []string) {
 // file takes one file of file_logs element i.
 func (s *scanner) file(i int, d *dir, e entry) {
 	switch {
+	case s.c.cfg.Files[i].leftOut(filepath.Join(d.path, e.name)):
+		return
 	case strings.HasSuffix(e.name, ".gz"):
 		s.skip(d, e.name, skipCompressed)
 		return
@@ -669,7 +676,7 @@ func (s *scanner) file(i int, d *dir, e entry) {
 		cfg := &s.c.cfg.Files[i]
 		ch := &chain{
 			key: t.path, config: i + 1, format: cfg.Format, found: s.now,
-			labels: fileLabels(t.path, cfg.Labels), labelled: true,
+			labels: fileLabels(t.path, cfg.Labels, s.c.fromPath[i]), labelled: true,
 		}
 		s.c.add(ch, s.begin(ch, []*tail{t}))
 	}
