@@ -82,7 +82,7 @@ func (s *scanner) watchDir(d *dir) bool {
 		s.unwatched, s.unwatchedErr = s.unwatched+1, err
 	}
 	// The first scan finds what has been there.
-	if isNew && s.pass > 1 && len(s.young) < maxYoung {
+	if isNew && !(s.scanning && s.pass == 1) && len(s.young) < maxYoung {
 		s.young, s.youngUntil = append(s.young, d), s.now.Add(youngAge)
 	}
 	return false
