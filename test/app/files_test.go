@@ -186,7 +186,7 @@ func TestL16CrashLoopLosesNothingAndKeepsNothingOpen(t *testing.T) {
 	for i := range 20 {
 		all = append(all, tree.Pod("shop", fmt.Sprintf("crashes-%d", i)).Container("main"))
 	}
-	before := openFiles(t, p)
+	before, began := openFiles(t, p), time.Now()
 	for range restarts {
 		for _, c := range all {
 			c.Write(10)
@@ -195,6 +195,7 @@ func TestL16CrashLoopLosesNothingAndKeepsNothingOpen(t *testing.T) {
 		}
 		live(t, p, 600*time.Millisecond)
 	}
+	t.Logf("%d containers restarted %d times: %s of a processor in %s, %d descriptors", len(all), restarts, cpu(t, p), time.Since(began).Round(time.Second), openFiles(t, p))
 	for _, c := range all {
 		c.Prune(2)
 	}

@@ -120,10 +120,16 @@ func peakMemory(t *testing.T, p *kit.Process) int64 {
 	return 0
 }
 
-// L41, P21: the first start on a node with 20 GB of old logs. They are sparse files with islands
-// of lines, since a disk is not to be filled. All lines arrive, what is written meanwhile does
-// not wait for the old, and memory stays below 128 MiB.
-func TestTortureL41TwentyGigabytesOfOldLogs(t *testing.T) {
+// L41, L42, P21: nodes with more than is usual.
+func TestTortureL41L42LargeNodes(t *testing.T) {
+	t.Run("L41 20 GB of old logs", testOldLogs)
+	t.Run("L42 10000 files", func(t *testing.T) { testWatches(t, 10_000, 200) })
+}
+
+// testOldLogs is the first start on a node with 20 GB of old logs. They are sparse files with
+// islands of lines, since a disk is not to be filled. All lines arrive, what is written
+// meanwhile does not wait for the old, and memory stays below 128 MiB.
+func testOldLogs(t *testing.T) {
 	const containers, islands, perIsland, hole = 20, 16, 2000, 64 << 20
 	flood := kit.NewFlood(lineSize)
 	loki := kit.StartLogs(t, kit.LogsConfig{Take: flood.Take})

@@ -26,9 +26,13 @@ func fewWatches(t *testing.T, n int) []string {
 // is found by looking through the directories, within ten seconds, and nothing is lost.
 func TestL42ExhaustedWatchesFallBackToScans(t *testing.T) {
 	t.Parallel()
+	testWatches(t, 2000, 40)
+}
+
+func testWatches(t *testing.T, files, active int) {
+	t.Helper()
 	loki := kit.StartLogs(t, kit.LogsConfig{})
 	tree := kit.NewPodLogWriter(t, t.TempDir())
-	const files, active = 2000, 40
 	var all []*kit.LoggedContainer
 	for i := range files {
 		c := tree.Pod("shop", fmt.Sprintf("pod-%d", i)).Container("main")
@@ -41,6 +45,10 @@ func TestL42ExhaustedWatchesFallBackToScans(t *testing.T) {
 		Wrap:   fewWatches(t, 50),
 	})
 	wantOnce(t, tree, loki)
+	const looked = 4 * time.Second
+	before := cpu(t, p)
+	live(t, p, looked)
+	t.Logf("%d silent files, 50 watches: %s of a processor in %s, %d descriptors", files, cpu(t, p)-before, looked, openFiles(t, p))
 	began := time.Now()
 	for i := range 20 {
 		all = append(all, tree.Pod("shop", fmt.Sprintf("late-%d", i)).Container("main"))
