@@ -1,6 +1,9 @@
 package delivery
 
-import "net/http"
+import (
+	"net/http"
+	"strings"
+)
 
 // maxRefusal is how much is read of an answer that a [Refuser] understands: one that names
 // thousands of items one by one is that long.
@@ -22,6 +25,7 @@ type Refuser interface {
 type Refusal struct {
 	Reason string
 	Items  int
+	Text   string // what the endpoint says about it, for the log; empty for all that it says
 }
 
 // answerLimit returns how much to read of an answer.
@@ -62,7 +66,11 @@ func (q *Queue) dropRefused(r result, ms int64) (rest Amount) {
 		if a.Items == rest.Items {
 			a = rest
 		}
-		q.drop(x.Reason, a, ms, ms, r.text)
+		text := r.text
+		if x.Text != "" {
+			text = strings.ToValidUTF8(x.Text[:min(len(x.Text), maxAnswer)], "")
+		}
+		q.drop(x.Reason, a, ms, ms, text)
 		rest.sub(a)
 	}
 	return rest

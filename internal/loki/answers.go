@@ -95,7 +95,7 @@ func (Codec) Refusals(code int, words string, whole bool, _ byte, items int, bod
 	if m := ignoredTotal.FindAllStringSubmatch(words, -1); m != nil {
 		n, err := strconv.Atoi(m[len(m)-1][1]) // What comes before may be the text of a label.
 		if reason := reasonOf(lower); err == nil && reason != "" {
-			return []delivery.Refusal{{Reason: reason, Items: min(n, items)}}
+			return []delivery.Refusal{{Reason: reason, Items: min(n, items), Text: summary(words)}}
 		}
 	}
 	c := refusedCount{items: items, body: body}
@@ -106,6 +106,15 @@ func (Codec) Refusals(code int, words string, whole bool, _ byte, items int, bod
 		c.all[0].Items += items
 	}
 	return c.limited()
+}
+
+// summary returns the first and the last of an ingester's words about the lines of a stream.
+func summary(words string) string {
+	first, last := strings.Index(words, "',"), strings.LastIndex(words, "total ignored")
+	if first < 0 || last < first {
+		return words
+	}
+	return words[:first+2] + " " + words[last:]
 }
 
 // reasonOf returns the reason of a text that has one.
@@ -170,16 +179,16 @@ func (c *refusedCount) group(g group) {
 	case best == nil:
 		return
 	case best.stream:
-		c.add(best.reason, c.linesOf(g.text, best.reason))
+		c.add(best.reason, c.linesOf(g.text, best.reason), g.text)
 	default:
-		c.add(best.reason, g.n)
+		c.add(best.reason, g.n, g.text)
 	}
 }
 
-func (c *refusedCount) add(reason string, n int) {
+func (c *refusedCount) add(reason string, n int, text string) {
 	i := slices.IndexFunc(c.all, func(r delivery.Refusal) bool { return r.Reason == reason })
 	if i < 0 {
-		c.all = append(c.all, delivery.Refusal{Reason: reason, Items: n})
+		c.all = append(c.all, delivery.Refusal{Reason: reason, Items: n, Text: text})
 		return
 	}
 	c.all[i].Items += n
