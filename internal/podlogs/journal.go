@@ -163,11 +163,17 @@ func (pos *position) appendTo(recs []storedPosition) []storedPosition {
 	if off == 0 && size == 0 {
 		return recs
 	}
-	return append(recs, storedPosition{
+	r := storedPosition{
 		Path: strings.ToValidUTF8(pos.path, "\uFFFD"), Dev: pos.id.dev, Ino: pos.id.ino,
 		Offset: off, HeadSize: pos.print.n, HeadSum: pos.print.sum,
 		Size: size, Done: pos.whole && off >= size,
-	})
+	}
+	if pos.times != nil {
+		if pos.times.settle(off); len(pos.times.at) > 0 {
+			r.Times, r.TimesEnd = slices.Clone(pos.times.at), pos.times.end
+		}
+	}
+	return append(recs, r)
 }
 
 // writeFile replaces the file at path and keeps the one before as path.bak. A crash at any

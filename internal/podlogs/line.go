@@ -81,7 +81,7 @@ func (r *reader) line(t *tail, line []byte, at int64) {
 	case FormatDocker:
 		rec, problem = r.parser.docker(line)
 	default:
-		t.lastT = max(t.lastT+1, r.now.UnixNano())
+		t.lastT = r.rawTime(t, at)
 		rec = record{t: t.lastT, text: bytes.TrimSuffix(line, []byte{'\r'})}
 	}
 	if problem != "" {

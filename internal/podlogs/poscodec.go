@@ -40,6 +40,9 @@ type storedPosition struct {
 	Size int64 `json:"size,omitempty"`
 	// Done tells that all of a file that does not grow any more was acknowledged.
 	Done bool `json:"done,omitempty"`
+	// Times are those that raw lines were given, of the lines from Offset up to TimesEnd.
+	Times    []stamp `json:"times,omitempty"`
+	TimesEnd int64   `json:"times_end,omitempty"`
 }
 
 func positionsEnd(files int, sum uint32) []byte {
@@ -80,6 +83,14 @@ func (r *storedPosition) appendTo(b []byte) []byte {
 	}
 	if r.Done {
 		b = append(b, `,"done":true`...)
+	}
+	for i, x := range r.Times {
+		b = append(b, [...]string{`,"times":[{"offset":`, `,{"offset":`}[min(i, 1)]...)
+		b = strconv.AppendInt(b, x.Off, 10)
+		b = append(strconv.AppendInt(append(b, `,"time":`...), x.T, 10), '}')
+	}
+	if len(r.Times) > 0 {
+		b = strconv.AppendInt(append(b, `],"times_end":`...), r.TimesEnd, 10)
 	}
 	return append(b, '}', '\n')
 }

@@ -78,6 +78,8 @@ type position struct {
 	// open tells that a tail uses it; otherwise seen is when the file was last known.
 	open bool
 	seen time.Time
+	// times are those of raw lines that are not settled, nil without any.
+	times *stamps
 	// dirty tells that it is in Positions.changed; guarded by Positions.changes.
 	dirty bool
 }
@@ -208,6 +210,9 @@ func (p *Positions) load() {
 		p.stored = make(map[uint64]*position, len(recs))
 		for _, r := range recs {
 			pos := &position{of: p, id: fileID{r.Dev, r.Ino}, path: r.Path, print: fingerprint{r.HeadSize, r.HeadSum}, whole: r.Done, seen: now}
+			if len(r.Times) > 0 {
+				pos.times = &stamps{at: r.Times, end: r.TimesEnd}
+			}
 			pos.acked.Store(r.Offset)
 			pos.size.Store(r.Size)
 			if r.Dev == 0 {

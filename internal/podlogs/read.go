@@ -207,6 +207,9 @@ func (r *reader) turn(ctx context.Context, t *tail) (atEnd, progress bool) {
 	t.begun = t.begun || consumed > 0
 	t.hot = consumed > 0
 	r.finish(ctx, t, consumed)
+	if t.chain.format == FormatRaw {
+		r.c.positions.stamped(t.pos.Load(), t.off.Load())
+	}
 	if consumed == 0 {
 		r.idle(t)
 	} else if len(data) < len(r.buf) && consumed+t.left == len(data) {
@@ -377,7 +380,7 @@ func (r *reader) truncated(ctx context.Context, t *tail) {
 	t.pos.Store(r.c.positions.restart(t.pos.Load()))
 	t.pos.Load().resize(t.size.Load())
 	t.off.Store(0)
-	t.marked, t.print = 0, fingerprint{}
+	t.marked, t.print, t.again = 0, fingerprint{}, nil
 	t.note("was truncated and is read again from its start")
 	r.c.m.truncations.Inc()
 	r.c.log.Info("log file was truncated, it is read again from its start", "path", t.name())

@@ -427,6 +427,7 @@ func (s *scanner) open(config int, d *dir, name string) *tail {
 	t.pos.Store(pos)
 	t.marked = pos.acked.Load()
 	t.off.Store(t.marked)
+	t.again = s.c.positions.again(pos)
 	t.size.Store(s.stat.Size)
 	pos.resize(s.stat.Size)
 	if replaced {

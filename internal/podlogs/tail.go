@@ -78,7 +78,8 @@ type tail struct {
 	marked int64
 	// skipping tells that the rest of an overlong line, which starts at skipFrom, is ignored.
 	skipFrom int64
-	lastT    int64 // of the last raw line
+	lastT    int64   // of the last raw line
+	again    *stamps // of raw lines that were read before the start
 	skipping bool
 	nulled   bool // NUL bytes before the next line were removed
 	hot      bool // the last look found something
