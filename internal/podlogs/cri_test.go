@@ -146,3 +146,27 @@ func plainJoin(content []byte) []string {
 	}
 	return out
 }
+
+func TestUsualTimesAreThoseOfTheGeneralParser(t *testing.T) {
+	var p, general parser
+	try := func(s string) {
+		t.Helper()
+		ns, ok := p.usual([]byte(s))
+		want, valid := general.time([]byte(s))
+		if ns != want || ok != valid {
+			t.Errorf("usual(%q) = %d, %t, want %d, %t", s, ns, ok, want, valid)
+		}
+	}
+	const s = "2026-01-02T03:04:05.123456789Z"
+	try(s)
+	for i := range s {
+		for c := range 256 {
+			b := []byte(s)
+			b[i] = byte(c)
+			try(string(b))
+		}
+	}
+	for i := range 100_000 {
+		try(time.Unix(int64(i)*997, int64(i)*7919%1e9).UTC().Format("2006-01-02T15:04:05.000000000Z"))
+	}
+}
