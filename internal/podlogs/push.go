@@ -38,6 +38,7 @@ func (r *reader) hand(ctx context.Context, ch *chain) {
 		}
 	}
 	r.carry = nil
+	r.note(ch)
 	switch {
 	case len(r.entries[0])+len(r.entries[1])+r.staged > 0:
 		r.push(ctx, ch, marks)

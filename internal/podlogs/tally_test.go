@@ -2,8 +2,12 @@ package podlogs
 
 import (
 	"fmt"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 func TestLossesByPodAreBoundedAndForgetTheOldest(t *testing.T) {
@@ -24,5 +28,19 @@ func TestLossesByPodAreBoundedAndForgetTheOldest(t *testing.T) {
 		if l.Pod == "pod0" {
 			t.Error("the oldest is still listed")
 		}
+	}
+}
+
+func TestLinesLeftOutAreCountedToTheirPod(t *testing.T) {
+	r := newRig(t)
+	openLog(t, filepath.Join(r.dir("web", "app"), "0.log")).out("good").write("bad\nbad\n").out(strings.Repeat("x", maxLine+1), "last")
+	r.start()
+	r.sink.wait(t, 3)
+	want := []PodLoss{
+		{Namespace: "shop", Pod: "web", Reason: dropMalformed, Lines: 2},
+		{Namespace: "shop", Pod: "web", Reason: alterCut, Lines: 1},
+	}
+	if diff := cmp.Diff(want, withoutTimes(r.c.Status().Pods)); diff != "" {
+		t.Errorf("left out by pod (-want +got):\n%s", diff)
 	}
 }
