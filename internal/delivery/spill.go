@@ -36,11 +36,11 @@ func (q *Queue) degraded(err error) {
 	first, limit := q.cannotWrite(err.Error()), q.memoryLimit
 	q.mu.Unlock()
 	if first {
-		text := "queue cannot be written to disk, data is kept in memory"
 		if q.waits() {
-			text = "queue cannot be written to disk, its source waits while the memory is full"
+			q.log.Error("queue cannot be written to disk, its source waits while the memory is full", "bytes", limit, "err", err)
+			return
 		}
-		q.log.Error(text, "bytes", limit, "err", err)
+		q.log.Error("queue cannot be written to disk, data is kept in memory", "bytes", limit, "err", err)
 	}
 }
 

@@ -385,8 +385,7 @@ func TestTornSpoolLosesOnlyTheTornRecord(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		r.stop()
-		<-r.done
+		r.shutdown()
 		if err := os.WriteFile(last, content[:len(content)-500], 0o600); err != nil {
 			t.Fatal(err)
 		}

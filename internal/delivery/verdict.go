@@ -56,6 +56,9 @@ func judge(code int, words string) verdict {
 		return retryLater
 	}
 	if code >= 500 {
+		if strings.Contains(words, "received message larger than max") {
+			return tooLarge // Between the parts of Loki and of Mimir, the same however often it is tried.
+		}
 		return retryLater
 	}
 	switch {

@@ -32,6 +32,9 @@ func TestVerdictKeepsDataThatIsNotAtFault(t *testing.T) {
 	f(tooLarge, 413)
 	f(retryLater, 408, 425, 429, 500, 502, 503, 504, 529, 599, 101, 0, 999)
 	f(paused, 401, 403, 407)
+	if got := judge(500, "rpc error: code = ResourceExhausted desc = grpc: received message larger than max (5 vs. 4)"); got != tooLarge {
+		t.Errorf("a 500 for the size is %d, want %d", got, tooLarge)
+	}
 	f(misconfigured, 300, 301, 302, 303, 304, 307, 308, 404, 405, 410, 411, 414, 415, 421, 426, 431, 501)
 }
 

@@ -204,11 +204,9 @@ func (c *refusedCount) linesOf(text, reason string) int {
 		}
 		err = eachStream(raw, func(labels, content []byte) error {
 			n := -1 // The labels are a field too.
-			if err := eachField(content, func(int, []byte, []byte) error { n++; return nil }); err != nil {
-				return err
-			}
+			damaged := eachField(content, func(int, []byte, []byte) error { n++; return nil })
 			c.streams[withoutServiceName(string(labels))] += n
-			return nil
+			return damaged
 		})
 		if err != nil {
 			return c.items

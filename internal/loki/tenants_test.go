@@ -185,7 +185,7 @@ func TestThrottledTenantDoesNotDelayOthers(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		b := &backend{t: t}
-		b.set(throttled("b"))
+		b.set(throttled("b")) //nolint:bodyclose // The queue closes it.
 		r := newRig(t, "own", dir, DefaultConfig().Spool, b)
 		begin := time.Now()
 		const seconds = 30 * 60
@@ -229,7 +229,7 @@ func TestThrottledTenantDoesNotDelayOthers(t *testing.T) {
 func TestAcknowledgementsWaitForTheSlowestTenant(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &backend{t: t}
-		b.set(throttled("b"))
+		b.set(throttled("b"))                                                               //nolint:bodyclose // The queue closes it.
 		r := newRig(t, "", t.TempDir(), SpoolConfig{MaxAge: config.Duration(time.Hour)}, b) // No spool.
 		r.push("a")
 		r.push("a", "b")
