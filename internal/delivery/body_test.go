@@ -139,7 +139,7 @@ func TestBodyIsGivenBackWithoutATransport(t *testing.T) {
 func TestRedirectLeavesTheBodyToTheCollector(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &backend{}
-		b.set(always(307, "", "Location", "http://other/"))
+		b.set(always(307, "", "Location", "http://other/")) //nolint:bodyclose // The client closes it.
 		r := start(t, newQueue(t, testConfig(), "", b))
 		body := newSpoiled([]byte("block 1 "))
 		if err := r.Put(t.Context(), Block{Body: body.Body, Items: 1}); err != nil {
