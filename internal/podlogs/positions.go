@@ -150,11 +150,14 @@ func (p *Positions) Soon() {
 	}
 }
 
-// Run writes changed positions each second, or when Soon asks for it, until ctx ends, and then once more. A disk that
-// does not take them is counted and logged, and tried again; Run returns nil.
+// Run writes changed positions each second, or when Soon asks for it, until ctx ends, and then
+// once more. In its first second it does so more often: a program that is killed before each
+// time a second is over would send the same lines again and again. A disk that does not take
+// them is counted and logged, and tried again; Run returns nil.
 func (p *Positions) Run(ctx context.Context) error {
 	p.load()
-	t := time.NewTicker(writeInterval)
+	pause := soonInterval
+	t := time.NewTimer(pause)
 	defer t.Stop()
 	var last time.Time
 	var due <-chan time.Time
@@ -162,6 +165,8 @@ func (p *Positions) Run(ctx context.Context) error {
 		select {
 		case <-t.C:
 			p.write()
+			pause = min(2*pause, writeInterval)
+			t.Reset(pause)
 		case <-p.soon:
 			if due == nil {
 				due = time.After(soonInterval - time.Since(last))
