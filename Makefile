@@ -45,10 +45,10 @@ test: ## Unit, golden, fuzz-seed and process tests; no root, no network, under 5
 	go -C test/conformance test -timeout 5m -count=1 ./...
 
 .PHONY: torture
-torture: ## Kills by the hundred, full, failing and slow disks, power cuts, OOM (5 min; root, strace).
+torture: ## Kills by the hundred, full, failing and slow disks, power cuts, OOM, large nodes (10 min; root, strace).
 	@[ "$$(id -u)" = 0 ] || { echo 'make torture: must run as root: it mounts a small tmpfs and limits the memory of a process (sudo make torture)' >&2; exit 1; }
 	@command -v strace >/dev/null || { echo 'make torture: strace is missing; on Debian: apt-get install strace' >&2; exit 1; }
-	go test -tags torture -count=1 -v -timeout 10m -run '^TestTorture' ./test/app
+	go test -tags torture -count=1 -v -timeout 20m -run '^TestTorture' ./test/app
 
 .PHONY: test-race
 test-race: ## The same under the race detector (needs a C compiler).
