@@ -279,7 +279,7 @@ func (r *reader) dropTurn(ctx context.Context, t *tail, gone bool) bool {
 		return false
 	}
 	n, err := t.file.ReadAt(r.buf, t.off.Load())
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		return false // Reading will say why.
 	}
 	data := r.buf[:n]

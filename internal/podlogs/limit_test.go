@@ -23,7 +23,10 @@ func TestBucketsPayTheirDebtsAtTheirRate(t *testing.T) {
 	}
 	b.spend(5000)
 	for _, x := range []struct{ after, want time.Duration }{
-		{0, 4 * time.Second}, {time.Second, 3 * time.Second}, {3999 * time.Millisecond, time.Millisecond}, {4 * time.Second, 0},
+		{0, 4 * time.Second},
+		{time.Second, 3 * time.Second},
+		{3999 * time.Millisecond, time.Millisecond},
+		{4 * time.Second, 0},
 		{time.Hour, 0},
 	} {
 		if got := b.wait(start.Add(x.after)); got != x.want {

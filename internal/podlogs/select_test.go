@@ -176,11 +176,17 @@ func TestOnlyWhatIsNeededOfPodsIsKept(t *testing.T) {
 		settings            string
 		labels, annotations []bool
 	}{
-		{"{}", []bool{true, true, true, false, false, false, false, false, false, true, true},
-			[]bool{true, true, true, false, false, true, true, true, true, true, false}},
-		{"profile: v4", []bool{true, false, false, false, false, false, false, false, false, false, true},
-			[]bool{false, false, false, false, false, true, true, true, true, false, false}},
-		{"{labels: {t: team}, profile: v4}", []bool{false, false, false, true}, nil},
+		{
+			"{}",
+			[]bool{true, true, true, false, false, false, false, false, false, true, true},
+			[]bool{true, true, true, false, false, true, true, true, true, true, false},
+		},
+		{
+			"profile: v4",
+			[]bool{true, false, false, false, false, false, false, false, false, false, true},
+			[]bool{false, false, false, false, false, true, true, true, true, false, false},
+		},
+		{"{labels: {t: team}, profile: v4}", []bool{true, false, false, true}, nil},
 		{"{label_selector: team, profile: v4}", []bool{true, true, true, true, true}, []bool{false}},
 		{"labels_to_keep: []", []bool{true, true, true, true, true}, []bool{true, true, true, true, true}},
 		{"{stages: [{drop: {expression: x}}]}", []bool{true, true, true, true, true}, []bool{true, true, true, true, true}},
@@ -191,7 +197,7 @@ func TestOnlyWhatIsNeededOfPodsIsKept(t *testing.T) {
 		}
 		label, annotation := c.Needs()
 		for i, want := range x.labels {
-			if got := label(keys[i]); got != want && !(keys[i] == nameLabel && got) {
+			if got := label(keys[i]); got != want {
 				t.Errorf("%s: label %s needed: %t, want %t", x.settings, keys[i], got, want)
 			}
 		}

@@ -2,6 +2,7 @@ package podlogs
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -177,11 +178,11 @@ func (s *scanner) firstTime(t *tail) (at int64, ok bool) {
 
 // timeOf returns the time that a line begins with.
 func (s *scanner) timeOf(line []byte) (at int64, ok bool) {
-	i := bytes.IndexByte(line, ' ')
-	if i < 0 {
+	stamp, _, ok := bytes.Cut(line, []byte{' '})
+	if !ok {
 		return 0, false
 	}
-	return s.times.time(line[:i])
+	return s.times.time(stamp)
 }
 
 // firstSince returns the offset of the first line of a file that is not older than at, given
@@ -192,7 +193,7 @@ func (s *scanner) firstSince(t *tail, at int64) int64 {
 	for high-low > startWindow {
 		middle := low + (high-low)/2
 		n, err := t.file.ReadAt(buf, middle)
-		if err != nil && err != io.EOF {
+		if err != nil && !errors.Is(err, io.EOF) {
 			return low
 		}
 		i := bytes.IndexByte(buf[:n], '\n') + 1
@@ -226,7 +227,7 @@ func lastLineEnd(f io.ReaderAt, size int64) int64 {
 	buf := make([]byte, min(size, startWindow))
 	start := size - int64(len(buf))
 	n, err := f.ReadAt(buf, start)
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		return size
 	}
 	if i := bytes.LastIndexByte(buf[:n], '\n'); i >= 0 || start == 0 {
