@@ -64,6 +64,9 @@ func (c *Collector) meetAgain(ch *chain, p kube.Pod, now time.Time) {
 
 // render derives what follows from the pod of a chain.
 func (c *Collector) render(ch *chain, now time.Time) {
-	ch.labels, ch.joins, ch.labelled = c.rules.of(ch.pod), multilineOf(ch.pod), true
+	ch.labels, ch.labelled = c.rules.of(ch.pod), true
+	if joins := multilineOf(ch.pod); joins != ch.joins {
+		ch.joins, ch.piped = joins, false
+	}
 	c.setLimit(ch, now)
 }

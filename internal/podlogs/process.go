@@ -121,7 +121,7 @@ func (r *reader) mayRead(ctx context.Context, ch *chain) bool {
 // written to after the next one had begun do not belong to what is held.
 func (r *reader) prepare(t *tail) {
 	ch := t.chain
-	if !ch.piped || ch.pipesFor != ch.joins {
+	if !ch.piped {
 		r.lay(ch)
 	}
 	p := ch.pipes
@@ -144,7 +144,7 @@ func (r *reader) lay(ch *chain) {
 			r.c.log.Warn("lines are joined as pod_logs.multiline says", "namespace", ch.pod.namespace, "pod", ch.pod.name, "container", ch.pod.container, "err", problem)
 		}
 	}
-	ch.piped, ch.pipesFor = true, ch.joins
+	ch.piped = true
 	if old := ch.pipes; old != nil {
 		p.files, p.last = old.files, old.last
 	}

@@ -45,10 +45,8 @@ type chain struct {
 	version uint64    // of the pod that labels are made of
 	limit   *limit    // nil for none
 
-	// pipes is the state of the stages, nil where lines pass as they are; pipesFor is what joins
-	// was when it was made.
-	pipes    *pipes
-	pipesFor string
+	// pipes is the state of the stages, nil where lines pass as they are.
+	pipes *pipes
 	// notBefore is when a limit lets the chain be read on.
 	notBefore time.Time
 }
@@ -119,8 +117,8 @@ func stateName(s int32) string {
 type part struct {
 	n      int // parts held
 	t      int64
-	stderr bool
 	buf    []byte
+	stderr bool
 	cut    bool // the text has grown beyond the limit
 	// swallow tells that the line has been pushed already and its other parts are ignored.
 	swallow bool
