@@ -215,7 +215,7 @@ func (s *scanner) list(d *dir) (found []entry, changed bool, err error) {
 		if s.looks++; watched && s.scanning && (s.looks+s.pass)%watchedShare != 0 {
 			return nil, false, nil // Its notices tell.
 		}
-		if err := unix.Stat(d.path, &s.stat); err == nil && idOf(&s.stat) == d.id && mtimeOf(&s.stat) == d.mtime {
+		if unix.Stat(d.path, &s.stat) == nil && idOf(&s.stat) == d.id && mtimeOf(&s.stat) == d.mtime {
 			return nil, false, nil
 		}
 	}
@@ -225,7 +225,7 @@ func (s *scanner) list(d *dir) (found []entry, changed bool, err error) {
 		return nil, false, err
 	}
 	// Before the names are read, so that a change meanwhile shows at the next look.
-	if err := descriptor(f.Fd()).stat(&s.stat); err != nil {
+	if err = descriptor(f.Fd()).stat(&s.stat); err != nil {
 		return nil, false, &fs.PathError{Op: "look at", Path: d.path, Err: err}
 	}
 	id, mtime := idOf(&s.stat), mtimeOf(&s.stat)

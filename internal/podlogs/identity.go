@@ -122,9 +122,15 @@ const (
 // errReplaced is returned when a name meant something else between two looks at it.
 var errReplaced = errors.New("was replaced meanwhile")
 
-// errTooMany is returned when no further log file is opened so that descriptors are left for
+// tooManyError is returned when no further log file is opened so that descriptors are left for
 // all else that the program does, such as connections.
-var errTooMany = fmt.Errorf("%w: raise the limit of open files of the process (ulimit -n)", unix.EMFILE)
+type tooManyError struct{}
+
+func (tooManyError) Error() string {
+	return unix.EMFILE.Error() + ": raise the limit of open files of the process (ulimit -n)"
+}
+
+func (tooManyError) Unwrap() error { return unix.EMFILE }
 
 // lstat looks at name in a directory. A symbolic link is not followed.
 func lstat(parent *os.File, name string, st *unix.Stat_t) error {
@@ -198,7 +204,7 @@ func openFile(parent *os.File, name string, st *unix.Stat_t, most int) (descript
 		return 0, errors.Join(errReplaced, err, f.close())
 	}
 	if most > 0 && fd >= most { // The lowest free one is given out.
-		return 0, errors.Join(errTooMany, f.close())
+		return 0, errors.Join(tooManyError{}, f.close())
 	}
 	return f, nil
 }

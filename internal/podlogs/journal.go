@@ -188,10 +188,10 @@ func writeFile(path string, data []byte) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("write positions: %w", err)
 	}
-	if err := os.Rename(path, path+".bak"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err = os.Rename(path, path+".bak"); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, errors.Join(fmt.Errorf("keep the old positions: %w", err), f.Close())
 	}
-	if err := os.Rename(tmp, path); err != nil {
+	if err = os.Rename(tmp, path); err != nil {
 		return nil, errors.Join(fmt.Errorf("write positions: %w", err), f.Close())
 	}
 	d, err := os.Open(dir)

@@ -4,10 +4,11 @@
 // A [Collector] serves one destination and has positions of its own, so that no destination
 // can hold up another. Its scanner (scan.go) walks directories and opens every file that it
 // finds at once; an open descriptor keeps a file readable whatever the kubelet does to its
-// name. Its reader (read.go) takes turns over the files: one read of up to 256 KiB, one pass
-// over the lines (line.go, cri.go), one [Sink.Push]. When the destination has accepted a
-// turn, the file's acknowledged offset advances, and [Positions] writes it to the disk within
-// a second.
+// name. Its reader (wake.go, read.go) takes turns over the files: one read of up to 256 KiB,
+// one pass over the lines (line.go, cri.go), one [Sink.Push]. Both sleep until the kernel
+// tells of a change (watch.go) or something is due; where it does not tell, they look now and
+// then. When the destination has accepted a turn, the file's acknowledged offset advances, and
+// [Positions] writes it to the disk within a second (journal.go).
 //
 // The files of a container form a chain that is read oldest first, so that a line whose parts
 // straddle a rotation is joined, and so that Loki sees times in order.

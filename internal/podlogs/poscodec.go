@@ -112,7 +112,7 @@ func appendString(b []byte, s string) []byte {
 func decodePositions(data []byte) (recs []storedPosition, torn bool, err error) {
 	head, rest, _ := bytes.Cut(data, []byte("\n"))
 	var h positionsHeader
-	if err := json.Unmarshal(head, &h); err != nil || h.Format != positionsFormat {
+	if err = json.Unmarshal(head, &h); err != nil || h.Format != positionsFormat {
 		return nil, false, errors.New("decode positions: the file does not begin as one of positions does")
 	}
 	if h.Version < 1 || h.Version > positionsVersion {
@@ -135,8 +135,10 @@ func decodePositions(data []byte) (recs []storedPosition, torn bool, err error) 
 	}
 	for len(rest) > 0 {
 		var batch []storedPosition
-		if batch, sum, rest, err = decodeBatch(rest, sum); err != nil {
-			return recs, true, nil
+		var damage error
+		if batch, sum, rest, damage = decodeBatch(rest, sum); damage != nil {
+			torn = true
+			break
 		}
 		for _, r := range batch {
 			id := fileID{r.Dev, r.Ino}
@@ -148,7 +150,7 @@ func decodePositions(data []byte) (recs []storedPosition, torn bool, err error) 
 			}
 		}
 	}
-	return recs, false, nil
+	return recs, torn, nil
 }
 
 // decodeBatch decodes files up to an end, which continue what has the checksum sum. rest is

@@ -575,7 +575,7 @@ func TestInodeOfTheOriginalMayBeReused(t *testing.T) {
 		t.Fatal(err)
 	}
 	recs[0].Ino = st.Ino
-	spit(t, r.positions, []byte(encodePositions(recs)))
+	spit(t, r.positions, encodePositions(recs))
 	want = append(want, w.write(100)...)
 	// The first look sees only the present file; a restart must not forget the displaced one.
 	gz, away := w.rotated[0]+".gz", filepath.Join(t.TempDir(), "gz")

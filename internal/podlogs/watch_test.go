@@ -281,3 +281,39 @@ func TestReaderSleepsWhileNothingHappens(t *testing.T) {
 	}
 	_ = r.c.Run(canceled(t))
 }
+
+func TestScansLookAtAllThatIsWatchedInTurn(t *testing.T) {
+	for pods := 1; pods <= 4; pods++ {
+		r := newRig(t)
+		r.idleTree(pods)
+		r.build()
+		var err error
+		if r.c.watch, err = newWatch(r.c.poke); err != nil { // Nobody takes its notices.
+			t.Skip(err)
+		}
+		s := newScanner(r.c)
+		later := time.Now().Add(time.Hour)
+		s.scan(later)
+		names, err := os.ReadDir(r.root)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range names {
+			openLog(t, filepath.Join(r.root, name.Name(), "main", "1.log")).out("a")
+		}
+		before := s.reads
+		s.scan(later)
+		if n := s.reads - before; n == pods {
+			t.Errorf("one scan has looked at all %d directories, want a part", n)
+		}
+		s.scan(later)
+		s.scan(later)
+		if n := len(r.c.Status().Files); n != 2*pods {
+			t.Errorf("after three scans %d files are open, want %d", n, 2*pods)
+		}
+		r.c.watch.close()
+		for _, x := range r.c.byID {
+			_ = x.file.close()
+		}
+	}
+}
