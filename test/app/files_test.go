@@ -104,7 +104,7 @@ func TestL13StaleAppenderLeavesNoNULs(t *testing.T) {
 		for i := range 200 {
 			text := fmt.Sprintf("round %d line %d", round, i)
 			want = append(want, text)
-			_, err := file.WriteString(criLine(text) + "\n")
+			_, err = file.WriteString(criLine(text) + "\n")
 			check(t, err)
 		}
 		waitTexts(t, loki, "{}", want)

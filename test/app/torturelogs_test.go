@@ -96,7 +96,7 @@ func testHundredKillsOfLogs(t *testing.T) {
 	}
 	stop()
 	repeats := waitLines(t, tree, loki)
-	most := kills * perSecond * containers * 2
+	most := kills * perSecond * containers // a second of reading
 	t.Logf("%d kills, %d lines, %d repeated (at most %d)", kills, len(tree.Written()), repeats, most)
 	if repeats > most {
 		t.Errorf("%d lines repeated after %d kills, want at most %d", repeats, kills, most)

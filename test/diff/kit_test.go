@@ -12,9 +12,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ingot-telemetry/ingot/internal/model"
 	"github.com/prometheus/prometheus/model/value"
 	writev2 "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2"
+
+	"github.com/ingot-telemetry/ingot/internal/model"
 )
 
 // sample is one sample as the ledger keeps it. What is text is there to be compared only.

@@ -21,9 +21,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/ingot-telemetry/ingot/internal/discovery"
-	"github.com/ingot-telemetry/ingot/internal/model"
-	"github.com/ingot-telemetry/ingot/internal/scrape"
 	"github.com/prometheus/client_golang/prometheus"
 	promconfig "github.com/prometheus/common/config"
 	prommodel "github.com/prometheus/common/model"
@@ -35,6 +32,10 @@ import (
 	promscrape "github.com/prometheus/prometheus/scrape"
 	"github.com/prometheus/prometheus/storage"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/ingot-telemetry/ingot/internal/discovery"
+	"github.com/ingot-telemetry/ingot/internal/model"
+	"github.com/ingot-telemetry/ingot/internal/scrape"
 )
 
 // memory is storage for Prometheus' own scraping. It refuses what its database refuses, and
