@@ -86,6 +86,7 @@ func Run(ctx context.Context, o Options) error {
 	if len(p.sources) == 0 {
 		o.Log.Warn("the configuration has nothing for this role to collect", "role", o.Role, "path", o.ConfigPath)
 	}
+	warnOfLeftovers(o.DataDir, o.Config.Destinations, o.Log)
 	if err := runTiers(ctx, p.sources, p.writers, p.queues, p.services); err != nil {
 		return err
 	}
