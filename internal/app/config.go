@@ -149,6 +149,7 @@ func (c Config) Validate() error {
 	c.validateClients(&ps)
 	ps.Merge("pod_logs", c.PodLogs.Validate())
 	c.validateFileLogs(&ps)
+	ps.Merge("", podlogs.Config{Pods: c.PodLogs, Files: c.FileLogs}.ValidateStages())
 	ps.Merge("data", c.Data.Validate())
 	ps.Merge("memory", c.Memory.Validate())
 	c.validateFlow(&ps)

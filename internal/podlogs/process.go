@@ -48,6 +48,17 @@ func compileStages(cfg *Config, keep []string) ([]*stage.Program, error) {
 	return programs, ps.Err()
 }
 
+// ValidateStages returns the problems that the stages of all blocks have together: metrics that
+// are defined twice and differ. Each block has passed its own Validate.
+func (c Config) ValidateStages() error {
+	programs, err := compileStages(&c, nil)
+	if err != nil {
+		return nil // As Validate has said.
+	}
+	_, err = stage.NewMetrics(time.Now, programs...)
+	return err
+}
+
 // CustomMetrics returns the metrics that stages make of lines, which this collector counts
 // from then on. It is called before Run, and for one collector of a process only, since all
 // read the same lines. The error names metrics that are defined twice and differ.
