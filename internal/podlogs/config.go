@@ -44,8 +44,9 @@ type PodConfig struct {
 	ExcludeNamespaces []string `yaml:"exclude_namespaces"`
 	// DiscoveryMethod is all or annotation. With all every pod is collected whose annotation
 	// annotation_selector is not false, no or skip; with annotation it must be there and not
-	// be empty, too. Without the API server, all collects every pod and annotation none. A pod
-	// that is left out later is not read on from then. Default all.
+	// be empty, too. While the API server is away, all collects a pod that it has not told of
+	// after metadata_timeout, and annotation waits. A pod that is left out later is not read on
+	// until it comes back. Default all.
 	DiscoveryMethod string `yaml:"discovery_method"`
 	// AnnotationSelector is the annotation that discovery_method looks at. Default
 	// logs.grafana.com/pods.enabled.
