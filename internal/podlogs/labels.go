@@ -4,6 +4,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"unique"
 
 	"github.com/ingot-telemetry/ingot/internal/kube"
 	"github.com/ingot-telemetry/ingot/internal/model"
@@ -98,7 +99,7 @@ func (r *labelRules) of(p pod) (s streamLabels) {
 		s[i] = r.processed(l)
 	}
 	if s[0] == s[1] {
-		s[1] = s[0] // One copy in memory.
+		s[1] = s[0] // One copy of the metadata.
 	}
 	return s
 }
@@ -166,7 +167,8 @@ func (r *labelRules) processed(l map[string]string) labelSet {
 			index = append(index, x) // Of two labels of one name NewLabels takes the last.
 		}
 	}
-	return labelSet{model.NewLabels(index...), model.NewLabels(metadata...)}
+	// Pods of a Deployment have the same labels, and the metadata tells them apart.
+	return labelSet{unique.Make(model.NewLabels(index...)).Value(), model.NewLabels(metadata...)}
 }
 
 func (r *labelRules) keeps(name string) bool {
