@@ -65,7 +65,7 @@ func TestL35DamagedPositionsLoseNothing(t *testing.T) {
 			check(t, err)
 			check(t, os.WriteFile(path, []byte(strings.Replace(string(text), `"version":`, `"version":9`, 1)), 0o600))
 		}},
-		{name: "a directory both", all: true, hurt: func(t *testing.T, path string) {
+		{name: "a directory", hurt: func(t *testing.T, path string) {
 			t.Helper()
 			check(t, os.Remove(path))
 			mkdir(t, path)
