@@ -175,6 +175,17 @@ func (r *labelRules) keeps(name string) bool {
 	return r.keep == nil || r.staged || slices.Contains(r.keep, name)
 }
 
+// vain returns the static labels that the list of labels to keep leaves out again, unless
+// stages may have a use for them.
+func (r *labelRules) vain() (names []string) {
+	for _, l := range r.static {
+		if !r.keeps(l.Name) {
+			names = append(names, l.Name)
+		}
+	}
+	return names
+}
+
 // workload returns the name of what owns a pod: of a ReplicaSet the Deployment behind it. A
 // node owns its static pods, which says nothing of what they are.
 func workload(o kube.Owner) string {

@@ -99,3 +99,18 @@ func renderLabels(s streamLabels) []byte {
 	show("stderr metadata", s[1].metadata, s[0].metadata)
 	return b.Bytes()
 }
+
+func TestStaticLabelsThatAreNotKeptAreNamed(t *testing.T) {
+	c := DefaultPodConfig()
+	c.StaticLabels = map[string]string{"region": "eu", "level": "info", tenantLabel: "x"}
+	if diff := cmp.Diff([]string{"region"}, newLabelRules(&c, false).vain()); diff != "" {
+		t.Errorf("version 3 (-want +got):\n%s", diff)
+	}
+	if got := newLabelRules(&c, true).vain(); got != nil {
+		t.Errorf("with stages that may use them: %q, want none", got)
+	}
+	c.LabelsToKeep = nil
+	if got := newLabelRules(&c, false).vain(); got != nil {
+		t.Errorf("where all are kept: %q, want none", got)
+	}
+}

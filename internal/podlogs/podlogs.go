@@ -124,6 +124,9 @@ func New(cfg Config, log *slog.Logger, m *Metrics, pods Pods, positions *Positio
 	if c.programs, err = compileStages(&cfg, c.rules.keep); err != nil {
 		return nil, err
 	}
+	for _, name := range c.rules.vain() {
+		log.Warn("static label is left out again, add it to pod_logs.labels_to_keep", "name", name)
+	}
 	if c.fromPath, err = pathLabels(cfg.Files); err != nil {
 		return nil, err
 	}
