@@ -195,7 +195,10 @@ func openFile(parent *os.File, name string, st *unix.Stat_t, most int) (descript
 	}
 	before := idOf(st)
 	// Should it have become a FIFO since, opening does not wait for a writer.
-	fd, err := openAt(parent, name, unix.O_NONBLOCK)
+	fd, err := openAt(parent, name, unix.O_NONBLOCK|noAccessTime)
+	if errors.Is(err, unix.EPERM) { // Only the file's owner and root may.
+		fd, err = openAt(parent, name, unix.O_NONBLOCK)
+	}
 	if err != nil {
 		return 0, err
 	}

@@ -15,6 +15,9 @@ const (
 	dirEvents = unix.IN_CREATE | unix.IN_MOVED_FROM | unix.IN_MOVED_TO | unix.IN_DELETE | unix.IN_ONLYDIR
 	// noticeBuffer takes some hundred events of usual names.
 	noticeBuffer = 16 << 10
+	// noAccessTime keeps reading from changing the file's inode, which would be written to the
+	// disk of the node each time that the file has grown.
+	noAccessTime = unix.O_NOATIME
 )
 
 // notifier is one inotify instance. Its methods may be used by several goroutines; close it

@@ -4,7 +4,10 @@ package podlogs
 
 import "errors"
 
-const noticeBuffer = 0
+const (
+	noticeBuffer = 0
+	noAccessTime = 0
+)
 
 // notifier is there on Linux only. Elsewhere scanning alone finds files.
 type notifier struct{}
