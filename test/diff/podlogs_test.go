@@ -199,6 +199,7 @@ func readPodLogs(t *testing.T, root string, want int) []string {
 	t.Helper()
 	cfg := podlogs.Config{Pods: podlogs.DefaultPodConfig()}
 	cfg.Pods.Enabled, cfg.Pods.Path = true, root
+	cfg.Pods.FirstStart = podlogs.StartConfig{From: "beginning"}
 	logger := slog.New(slog.DiscardHandler)
 	m := podlogs.NewMetrics(prometheus.NewRegistry())
 	sink := &lineSink{want: want, full: make(chan struct{})}
