@@ -184,7 +184,7 @@ func (d *Destination) validateKind(ps *config.Problems) {
 	def := DefaultDestination(d.Type)
 	if d.Type == Loki {
 		for _, key := range changed(d.RemoteWrite, def.RemoteWrite) {
-			ps.Add(key, "is a key of type prometheus; remove it, type loki has batch_size and batch_wait")
+			ps.Add(key, "is a key of type prometheus; remove it, type loki has batch_size, batch_wait and spool")
 		}
 	}
 	if d.Type == Prometheus {
