@@ -2,6 +2,7 @@ package podlogs
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -29,6 +30,9 @@ type notifier struct {
 
 func newNotifier() (*notifier, error) {
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	if errors.Is(err, unix.EMFILE) {
+		return nil, fmt.Errorf("create an inotify instance: %w: raise the system's fs.inotify.max_user_instances", err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("create an inotify instance: %w", err)
 	}

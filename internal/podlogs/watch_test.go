@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -316,4 +317,46 @@ func TestScansLookAtAllThatIsWatchedInTurn(t *testing.T) {
 			_ = x.file.close()
 		}
 	}
+}
+
+// L17, L18: pods that live for a fifth of a second and are removed at once.
+func TestPodsThatLiveShortlyAreReadWhole(t *testing.T) {
+	const pods, lines = 300, 20
+	r := newRig(t)
+	r.cfg.Pods.ScanInterval = config.Duration(time.Hour)
+	r.build()
+	r.c.timing.gather = defaultTiming().gather
+	r.run()
+	var want []string
+	var wg sync.WaitGroup
+	for i := range pods {
+		ids := numbered(fmt.Sprint("pod", i), 0, lines)
+		want = append(want, ids...)
+		wg.Go(func() {
+			time.Sleep(time.Duration(i) * 2 * time.Millisecond)
+			dir := filepath.Join(r.root, fmt.Sprintf("shop_p%d_uid%d", i, i), "c")
+			if err := os.MkdirAll(dir, 0o755); err != nil {
+				t.Error(err)
+				return
+			}
+			f, err := os.Create(filepath.Join(dir, "0.log"))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer f.Close()
+			for _, id := range ids {
+				if _, err := f.WriteString(cri("stdout", "F", id)); err != nil {
+					t.Error(err)
+				}
+				time.Sleep(10 * time.Millisecond)
+			}
+			if err := os.RemoveAll(filepath.Dir(dir)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	wantSet(t, r.sink.wait(t, len(want)), want)
+	eventually(t, "closing", func() bool { return len(r.c.Status().Files) == 0 })
 }
