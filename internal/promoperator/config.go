@@ -32,6 +32,10 @@ type Config struct {
 	// PodTargetLabels are labels of pods that targets of service and pod monitors get beside
 	// the podTargetLabels of the object. Default: none.
 	PodTargetLabels []string `yaml:"pod_target_labels,omitempty"`
+	// EnforcedNamespaceLabel is a label that every target and every series of an object gets,
+	// with the namespace of the object as its value, whatever the rules of the object do.
+	// Default: none.
+	EnforcedNamespaceLabel string `yaml:"enforced_namespace_label,omitempty"`
 	// IgnoreNamespaceSelectors keeps monitors and probes to their own namespace, whatever
 	// their namespaceSelector says. Default false.
 	IgnoreNamespaceSelectors bool `yaml:"ignore_namespace_selectors"`
@@ -111,6 +115,9 @@ func DefaultConfig() Config {
 // Validate returns the problems of the block.
 func (c Config) Validate() error {
 	var ps config.Problems
+	if l := c.EnforcedNamespaceLabel; l != "" && !model.UTF8Validation.IsValidLabelName(l) {
+		ps.Add("enforced_namespace_label", "is no label name: %q", l)
+	}
 	ps.Merge("service_monitors", c.ServiceMonitors.Validate())
 	if r := c.ServiceMonitors.Role; r != discovery.RoleEndpointSlice && r != discovery.RoleEndpoints {
 		ps.Add("service_monitors.role", "must be endpointslice or endpoints, is %q", r)

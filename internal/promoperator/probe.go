@@ -36,6 +36,7 @@ func (o *object) probe(m *monitoringv1.Probe) scrape.JobConfig {
 	job.Params = o.probeParams(s)
 	c := endpointClient("spec", s.HTTPConfigWithoutTLS, s.TLSConfig, s.ProberSpec.ProxyConfig)
 	c.proxyField = "spec.prober"
+	c.authorization = s.Authorization // Not that of the embedded struct, which it hides.
 	job.HTTPClientConfig = o.httpClient(c, o.class)
 
 	if s.JobName != "" {

@@ -179,6 +179,10 @@ func (o *object) newJob(name string) scrape.JobConfig {
 // add completes a job and keeps it. What only the whole job shows to be wrong is reported at
 // the field of its endpoint.
 func (o *object) add(job scrape.JobConfig, field string) {
+	if label := o.cfg.EnforcedNamespaceLabel; label != "" {
+		job.RelabelConfigs = append(job.RelabelConfigs, set(label, o.namespace, anything))
+		job.MetricRelabelConfigs = append(job.MetricRelabelConfigs, set(label, o.namespace, anything))
+	}
 	job.MetricRelabelConfigs = append(job.MetricRelabelConfigs, o.kind.MetricRelabelConfigs...)
 	if len(o.problems) == 0 {
 		o.problems.Merge(field, job.Validate(o.global))
