@@ -165,3 +165,33 @@ func TestL37ThrottledTenantDelaysNoOther(t *testing.T) {
 	wantOnce(t, tree, loki)
 	waitBalance(t, p)
 }
+
+// L39: Loki stores a request and the connection breaks before its answer. The same request
+// comes again, so that Loki knows every line of it, and keeps none of them twice.
+func TestL39BrokenAnswersLeaveNothingTwice(t *testing.T) {
+	t.Parallel()
+	loki := kit.StartLogs(t, kit.LogsConfig{})
+	tree, stop := startTree(t, 200, 2)
+	loki.Faults.Script(kit.Fault{CutAfter: true}, kit.Fault{}, kit.Fault{CutAfter: true}, kit.Fault{CutAfter: true}, kit.Fault{}, kit.Fault{CutAfter: true})
+	p := kit.Start(t, kit.ProcessConfig{Config: config([]string{lokiTo("logs", loki.PushURL())}, nil, podLogs(tree.Dir))})
+	kit.Eventually(t, soon, "requests after the broken ones", func() error {
+		if n := len(loki.Requests()); n < 10 {
+			return fmt.Errorf("%d requests", n)
+		}
+		return nil
+	})
+	stop()
+	repeats := waitLines(t, tree, loki)
+	if again := resent(loki.Requests()); again < 4 || repeats == 0 {
+		t.Errorf("%d requests came again with %d lines, want the 4 that were broken, as they were", again, repeats)
+	}
+	for _, l := range loki.Lines("", "") {
+		if l.Kept > 0 {
+			t.Fatalf("Loki has kept %q twice", l.Text)
+		}
+	}
+	if q := untilQueue(t, p, "logs", "an end", func(q queue) bool { return q.Memory.Items+q.Disk.Items == 0 }); len(q.Dropped) > 0 {
+		t.Errorf("dropped %v", q.Dropped)
+	}
+	waitBalance(t, p)
+}

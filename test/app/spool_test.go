@@ -17,16 +17,12 @@ func spooled(t *testing.T, p *kit.Process, c *kit.LoggedContainer) {
 		if err != nil {
 			return err
 		}
-		have, err := queues(p)
-		if err != nil {
-			return err
-		}
 		for _, f := range status.Files {
-			if f.Path == c.Path() && f.Acknowledged == size(t, c.Path()) && have["logs"].State != "ok" {
+			if f.Path == c.Path() && f.Acknowledged == size(t, c.Path()) {
 				return nil
 			}
 		}
-		return fmt.Errorf("of %d bytes not all are safe: %+v, queue is %+v", size(t, c.Path()), status.Files, have["logs"])
+		return fmt.Errorf("of %d bytes not all are safe: %+v", size(t, c.Path()), status.Files)
 	})
 }
 
@@ -206,6 +202,60 @@ func TestL43UnwritableSpoolPausesReading(t *testing.T) {
 	waitLines(t, tree, loki)
 	if p.Ended() {
 		t.Errorf("the process has ended:\n%s", p.Log())
+	}
+	waitBalance(t, p)
+}
+
+// L36, L37: the spools of tenants are apart, also over a SIGKILL: each tenant's lines come as
+// that tenant's, and one that is refused at the end holds up no other.
+func TestL37SpoolsOfTenantsSurviveAKillAndStayApart(t *testing.T) {
+	t.Parallel()
+	loki := kit.StartLogs(t, kit.LogsConfig{RequireTenant: true})
+	tree := kit.NewPodLogWriter(t, t.TempDir())
+	p := kit.Start(t, kit.ProcessConfig{Config: config([]string{lokiTo("logs", loki.PushURL(), "tenant: nobody")}, nil,
+		podLogsWith(tree.Dir, "stages: [{tenant: {label: namespace}}]"))})
+	tenants := []string{"a", "b", "c"}
+	containers := make(map[string]*kit.LoggedContainer)
+	for _, name := range tenants {
+		containers[name] = tree.Pod(name, "pod").Container("main")
+		containers[name].Write(10)
+	}
+	wantOnce(t, tree, loki)
+	loki.Down()
+	for range 3 {
+		for _, name := range tenants {
+			containers[name].Write(100)
+			spooled(t, p, containers[name])
+			containers[name].Rotate(2)
+		}
+		p.Kill()
+		p = p.Again(t)
+	}
+	loki.Faults.SetFor("b", kit.TooMany("1"))
+	check(t, loki.Up())
+	arrived := func(tenant string) {
+		t.Helper()
+		kit.Eventually(t, soon, "the lines of tenant "+tenant, func() error {
+			if n := len(loki.Lines(tenant, "")); n != 310 {
+				return fmt.Errorf("%d lines, want 310", n)
+			}
+			for _, l := range loki.Lines(tenant, "") {
+				if l.Get("namespace") != tenant {
+					t.Fatalf("a line of %s came as tenant %s", l.Get("namespace"), tenant)
+				}
+			}
+			return nil
+		})
+	}
+	arrived("a")
+	arrived("c")
+	loki.Faults.Clear()
+	arrived("b")
+	if n := len(loki.Lines("nobody", "")); n > 0 {
+		t.Errorf("%d lines of the default tenant, want none", n)
+	}
+	if rep := tree.Report(loki, ""); rep.Err() != nil {
+		t.Error(rep.Err())
 	}
 	waitBalance(t, p)
 }
