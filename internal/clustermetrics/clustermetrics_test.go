@@ -23,8 +23,8 @@ var update = flag.Bool("update", false, "rewrite golden files")
 // nodeList is a source of given targets.
 type nodeList []labels.Labels
 
-func (n nodeList) Run(ctx context.Context, update func([]labels.Labels)) error {
-	update(n)
+func (n nodeList) Run(ctx context.Context, update func([]discovery.Group)) error {
+	update(discovery.Whole(n))
 	<-ctx.Done()
 	return nil
 }

@@ -50,7 +50,7 @@ func (f *File) Err() error {
 
 // Run reads the files at once, after each change and each refresh interval. Without a
 // watch (no inotify left) the interval alone carries it.
-func (f *File) Run(ctx context.Context, update func([]labels.Labels)) error {
+func (f *File) Run(ctx context.Context, update func([]Group)) error {
 	var events chan fsnotify.Event
 	var watchErrs chan error
 	watcher, err := fsnotify.NewWatcher()
@@ -66,7 +66,7 @@ func (f *File) Run(ctx context.Context, update func([]labels.Labels)) error {
 		if watcher != nil {
 			f.watch(watcher) // Before reading, so that no change falls between.
 		}
-		update(f.read())
+		update(Whole(f.read()))
 		if !f.wait(ctx, ticker.C, events, watchErrs) {
 			return nil
 		}

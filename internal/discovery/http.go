@@ -42,7 +42,7 @@ func (h *HTTP) Err() error {
 }
 
 // Run fetches the list at once and each refresh interval. A failed fetch changes nothing.
-func (h *HTTP) Run(ctx context.Context, update func([]labels.Labels)) error {
+func (h *HTTP) Run(ctx context.Context, update func([]Group)) error {
 	ticker := time.NewTicker(time.Duration(h.cfg.RefreshInterval))
 	defer ticker.Stop()
 	for {
@@ -52,7 +52,7 @@ func (h *HTTP) Run(ctx context.Context, update func([]labels.Labels)) error {
 		}
 		h.setErr(err)
 		if err == nil {
-			update(targets)
+			update(Whole(targets))
 		}
 		select {
 		case <-ctx.Done():

@@ -34,12 +34,12 @@ func NewNodeSource(store *kube.NodeStore) *NodeSource { return &NodeSource{store
 
 // Run implements [Source]. The first list comes when the store has had its first one, so
 // that a slow API server never looks like an empty cluster.
-func (s *NodeSource) Run(ctx context.Context, update func([]labels.Labels)) error {
+func (s *NodeSource) Run(ctx context.Context, update func([]Group)) error {
 	for {
 		changed := s.store.Changed()
 		if s.store.Synced() {
 			targets, _ := nodeTargets(s.store.Nodes())
-			update(targets)
+			update(Whole(targets))
 			if !sleep(ctx, nodePause) {
 				return nil
 			}

@@ -95,7 +95,7 @@ func runSource(t *testing.T, s Source) <-chan []labels.Labels {
 	t.Helper()
 	updates := make(chan []labels.Labels, 100)
 	runUntilCleanup(t, func(ctx context.Context) error {
-		return s.Run(ctx, func(ls []labels.Labels) { updates <- ls })
+		return s.Run(ctx, func(groups []Group) { updates <- groups[0].Targets })
 	})
 	return updates
 }

@@ -18,7 +18,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/common/model"
-	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/ingot-telemetry/ingot/internal/config"
 )
@@ -30,9 +29,9 @@ func follow(t *testing.T, s Source) <-chan []string {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() {
-		done <- s.Run(ctx, func(targets []labels.Labels) {
+		done <- s.Run(ctx, func(groups []Group) {
 			var all []string
-			for _, l := range targets {
+			for _, l := range groups[0].Targets {
 				all = append(all, l.String())
 			}
 			slices.Sort(all)

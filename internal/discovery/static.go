@@ -18,8 +18,8 @@ func NewStatic(blocks []StaticConfig) *Static {
 }
 
 // Run reports the targets once and waits for ctx to end.
-func (s *Static) Run(ctx context.Context, update func([]labels.Labels)) error {
-	update(s.targets)
+func (s *Static) Run(ctx context.Context, update func([]Group)) error {
+	update(Whole(s.targets))
 	<-ctx.Done()
 	return nil
 }

@@ -231,7 +231,7 @@ func (l *list) setLabels(all ...labels.Labels) {
 	}
 }
 
-func (l *list) Run(ctx context.Context, update func([]labels.Labels)) error {
+func (l *list) Run(ctx context.Context, update func([]discovery.Group)) error {
 	for {
 		select {
 		case <-ctx.Done():
@@ -240,7 +240,7 @@ func (l *list) Run(ctx context.Context, update func([]labels.Labels)) error {
 			l.mu.Lock()
 			targets := l.targets
 			l.mu.Unlock()
-			update(targets)
+			update(discovery.Whole(targets))
 		}
 	}
 }

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	prommodel "github.com/prometheus/common/model"
-	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/relabel"
 
 	"github.com/ingot-telemetry/ingot/internal/discovery"
@@ -43,19 +42,22 @@ type pool struct {
 	metrics        *jobMetrics
 	log            *slog.Logger
 
-	wake chan struct{} // Holds one token while discovered has changes.
+	wake chan struct{} // Holds one token while pending has changes.
 
-	mu         sync.Mutex             // guards what follows
-	discovered [][]labels.Labels      // By source; nil until its first list.
-	ended      map[int]error          // Sources whose Run has returned.
-	loops      map[model.Labels]*loop // By target id.
-	byLabels   map[model.Labels]*loop // One of loops by the labels of its samples; nil until asked for.
-	dropped    int
-	droppedTop []map[string]string
-	invalid    int
-	invalidTop []InvalidTarget
-	forced     error
-	headers    map[string]http.Header // Of requests, by what differs between them.
+	mu       sync.Mutex // guards what follows
+	groups   map[groupKey]group
+	wanted   map[model.Labels]int     // How often groups have a target, by its id.
+	pending  map[model.Labels]*target // Targets to begin or, without one, to look at, by id.
+	ended    map[int]error            // Sources whose Run has returned.
+	loops    map[model.Labels]*loop   // By target id.
+	byLabels map[model.Labels]*loop   // One of loops by the labels of its samples; nil until asked for.
+	twins    bool                     // More than one of loops had the same place in byLabels.
+	dropped  int                      // In all groups.
+	invalid  int
+	// How many examples all groups have of targets that are not scraped.
+	shownDropped, shownInvalid int
+	forced                     error
+	headers                    map[string]http.Header // Of requests, by what differs between them.
 }
 
 func newPool(job Job, sh *shared, m *jobMetrics, log *slog.Logger, global Config) *pool {
@@ -72,7 +74,9 @@ func newPool(job Job, sh *shared, m *jobMetrics, log *slog.Logger, global Config
 		metrics:        m,
 		log:            log.With("job", cfg.JobName),
 		wake:           make(chan struct{}, 1),
-		discovered:     make([][]labels.Labels, len(job.Sources)),
+		groups:         make(map[groupKey]group),
+		wanted:         make(map[model.Labels]int),
+		pending:        make(map[model.Labels]*target),
 		ended:          make(map[int]error),
 		loops:          make(map[model.Labels]*loop),
 		headers:        make(map[string]http.Header),
@@ -118,10 +122,8 @@ func (p *pool) run(ctx context.Context) {
 }
 
 func (p *pool) runSource(ctx context.Context, i int, s discovery.Source) {
-	err := s.Run(ctx, func(targets []labels.Labels) {
-		p.mu.Lock()
-		p.discovered[i] = targets
-		p.mu.Unlock()
+	err := s.Run(ctx, func(groups []discovery.Group) {
+		p.take(i, groups)
 		select {
 		case p.wake <- struct{}{}:
 		default:
@@ -139,37 +141,30 @@ func (p *pool) runSource(ctx context.Context, i int, s discovery.Source) {
 	p.ended[i] = err
 }
 
-// sync makes the running loops match what was discovered.
+// sync makes the running loops match what was discovered. It costs what has changed.
 func (p *pool) sync() {
 	p.metrics.syncs.Inc()
 	p.mu.Lock()
-	lists := slices.Clone(p.discovered)
-	p.mu.Unlock()
-	want, seen := p.relabel(lists)
-
-	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.dropped, p.droppedTop = seen.dropped, seen.droppedTop
-	p.invalid, p.invalidTop = seen.invalid, seen.invalidTop
-	p.byLabels = nil
-	for id, l := range p.loops {
-		if _, ok := want[id]; !ok {
+	pending := p.pending
+	p.pending = make(map[model.Labels]*target)
+	for id := range pending {
+		if l := p.loops[id]; l != nil && p.wanted[id] == 0 {
 			p.shared.scheduler.remove(l)
 			delete(p.loops, id)
+			p.unlist(l)
 		}
 	}
-	p.checkTargetLimit(len(want))
-	for _, l := range p.loops {
-		l.force(p.forced)
-	}
+	p.checkTargetLimit(len(p.wanted))
 	maker := newLabelMaker()
-	for id, t := range want {
-		if _, ok := p.loops[id]; ok {
+	for id, t := range pending {
+		if t == nil || p.wanted[id] == 0 || p.loops[id] != nil {
 			continue
 		}
 		l := newLoop(p, t, &maker)
 		l.force(p.forced)
 		p.loops[id] = l
+		p.list(l)
 		p.shared.scheduler.add(l)
 	}
 }
@@ -195,10 +190,31 @@ func (p *pool) sameLabels(t *target) *loop {
 	if p.byLabels == nil { // Many targets may end together, so they are not compared with each other.
 		p.byLabels = make(map[model.Labels]*loop, len(p.loops))
 		for _, l := range p.loops {
-			p.byLabels[l.target.publicKey] = l
+			p.list(l)
 		}
 	}
 	return p.byLabels[t.publicKey]
+}
+
+// list gives a loop its place in byLabels, if there is that map. The caller holds mu.
+func (p *pool) list(l *loop) {
+	if p.byLabels == nil {
+		return
+	}
+	key := l.target.publicKey
+	p.twins = p.twins || p.byLabels[key] != nil
+	p.byLabels[key] = l
+}
+
+// unlist takes a loop out of byLabels. Where its place may be another one's too, the map is to
+// be made again. The caller holds mu.
+func (p *pool) unlist(l *loop) {
+	if p.twins {
+		p.byLabels, p.twins = nil, false
+	}
+	if key := l.target.publicKey; p.byLabels[key] == l {
+		delete(p.byLabels, key)
+	}
 }
 
 func (p *pool) checkTargetLimit(n int) {
@@ -213,40 +229,12 @@ func (p *pool) checkTargetLimit(n int) {
 	case p.forced == nil && before != nil:
 		p.log.Info("job has no more than its limit of targets again")
 	}
-}
-
-// unscraped is what was discovered but is not scraped.
-type unscraped struct {
-	dropped, invalid int
-	droppedTop       []map[string]string
-	invalidTop       []InvalidTarget
-}
-
-// relabel returns the targets to scrape, by id.
-func (p *pool) relabel(lists [][]labels.Labels) (map[model.Labels]*target, unscraped) {
-	var out unscraped
-	want := make(map[model.Labels]*target)
-	lb := labels.NewBuilder(labels.EmptyLabels())
-	for _, list := range lists {
-		for _, discovered := range list {
-			t, err := newTarget(lb, p.cfg, discovered)
-			switch {
-			case err == nil:
-				t.addExternal(p.shared.external)
-				want[t.id] = t
-			case errors.Is(err, errDropped):
-				if out.dropped++; len(out.droppedTop) < int(p.cfg.KeepDroppedTargets) {
-					populate(lb, p.cfg, discovered)
-					out.droppedTop = append(out.droppedTop, shown(lb.Labels()))
-				}
-			default:
-				if out.invalid++; len(out.invalidTop) < maxInvalidShown {
-					out.invalidTop = append(out.invalidTop, InvalidTarget{Labels: shown(discovered), Error: err.Error()})
-				}
-			}
-		}
+	if p.forced == nil && before == nil {
+		return
 	}
-	return want, out
+	for _, l := range p.loops {
+		l.force(p.forced)
+	}
 }
 
 // failing returns what is wrong with the job's sources.

@@ -81,8 +81,8 @@ func (p *pool) status() JobStatus {
 	st := JobStatus{Job: p.cfg.JobName, Targets: []TargetStatus{}, Discovery: p.failing()}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	st.Dropped, st.DroppedTargets = p.dropped, p.droppedTop
-	st.Invalid, st.InvalidTargets = p.invalid, p.invalidTop
+	st.Dropped, st.Invalid = p.dropped, p.invalid
+	st.DroppedTargets, st.InvalidTargets = p.examples()
 	if p.forced != nil {
 		st.Error = p.forced.Error()
 	}

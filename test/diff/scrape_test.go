@@ -217,13 +217,13 @@ func start(t *testing.T, job string, source discovery.Source, client http.RoundT
 // list is a source whose targets are what the test sends.
 type list chan []labels.Labels
 
-func (l list) Run(ctx context.Context, update func([]labels.Labels)) error {
+func (l list) Run(ctx context.Context, update func([]discovery.Group)) error {
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case targets := <-l:
-			update(targets)
+			update(discovery.Whole(targets))
 		}
 	}
 }
