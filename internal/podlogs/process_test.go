@@ -274,3 +274,37 @@ func TestRepairIsThatOfThePackageBytes(t *testing.T) {
 		}
 	}
 }
+
+// TestBlocksSurviveAStopAnywhere is that a stop between any two lines neither tears a block nor
+// repeats one.
+func TestBlocksSurviveAStopAnywhere(t *testing.T) {
+	lines := []string{
+		at(1, "stdout", "F", "one"), at(2, "stdout", "F", " at a"), at(3, "stdout", "P", " at"), at(4, "stdout", "F", " b"),
+		at(5, "stdout", "F", "two"), at(6, "stdout", "P", "thr"), at(7, "stdout", "P", "e"), at(8, "stdout", "F", "e"),
+		at(9, "stdout", "F", " at c"), at(10, "stdout", "F", "four"), at(11, "stdout", "F", "end"),
+	}
+	want := []string{"one\n at a\n at b", "two", "three\n at c", "four"}
+	for k := range lines {
+		r := newRig(t)
+		r.cfg.Pods.Multiline = &stage.MultilineConfig{Firstline: `^\S`, MaxLines: 100, MaxWaitTime: stage.Duration(time.Hour), TrimNewlines: true}
+		r.cfg.Pods.Stages = stages(t, "  - multiline: {firstline: '^\\S', max_wait_time: 1h}\n") // Once more, behind the first.
+		log := openLog(t, filepath.Join(r.dir("web", "app"), "0.log"))
+		before := strings.Join(lines[:k], "")
+		log.write(before)
+		r.start()
+		eventually(t, "reading", func() bool {
+			s, ok := r.status("0.log")
+			return ok && s.Read == int64(len(before)) && r.metric("ingot_podlogs_lines_read_total") == float64(k)
+		})
+		r.wantBalance(float64(k))
+		r.finish()
+		log.write(strings.Join(lines[k:], ""))
+		r.start()
+		// The one behind holds another block back: three are out when the last line is read.
+		got := r.sink.wait(t, len(want)-1)
+		if diff := cmp.Diff(want[:len(want)-1], got); diff != "" {
+			t.Errorf("stopped after %d lines (-want +got):\n%s", k, diff)
+		}
+		r.kill()
+	}
+}
