@@ -103,6 +103,20 @@ func TestPositionsGoneFromTheDiskAreWrittenAgain(t *testing.T) {
 	}
 }
 
+func TestPlaceOfATruncatedFileLeavesTheFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "p.json")
+	p := NewPositions(path, "loki", testLogger(t), NewMetrics(prometheus.NewRegistry()))
+	p.load()
+	pos, _ := p.open(fileID{1, 2}, "/a", nil)
+	p.acknowledge([]mark{{pos, 10}})
+	p.write()
+	p.restart(pos)
+	p.write()
+	if recs, _, err := readPositions(path); err != nil || len(recs) != 0 {
+		t.Errorf("readPositions() = %v, %v, want none for a file that is empty now", recs, err)
+	}
+}
+
 func TestPlacesThatAreDroppedLeaveTheFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "p.json")
 	p := NewPositions(path, "loki", testLogger(t), NewMetrics(prometheus.NewRegistry()))

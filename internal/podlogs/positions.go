@@ -295,7 +295,7 @@ func (p *Positions) restart(old *position) *position {
 	defer p.mu.Unlock()
 	pos := &position{of: p, id: old.id, path: old.path, open: true}
 	p.files[pos.id] = pos
-	p.touch(pos)
+	p.removed() // The old one must not stay while the new one says nothing yet.
 	return pos
 }
 

@@ -81,7 +81,7 @@ func (s *scanner) watchDir(d *dir) bool {
 		s.unwatched, s.unwatchedErr = s.unwatched+1, err
 	}
 	// The first scan finds what has been there.
-	if first := s.scanning && s.pass == 1; isNew && !first && len(s.young) < maxYoung {
+	if first := s.scanning && s.pass == 1; isNew && !first && len(s.young) < maxYoung && !slices.Contains(s.young, d) {
 		s.young, s.youngUntil = append(s.young, d), s.now.Add(youngAge)
 	}
 	return false
@@ -246,9 +246,7 @@ func (s *scanner) changes(now time.Time) {
 // lookAtYoung looks at the directories that were found lately and of which no notices come.
 func (s *scanner) lookAtYoung(now time.Time) {
 	s.now = now
-	young := s.young
-	s.young = nil
-	for _, d := range young {
+	for _, d := range slices.Clone(s.young) {
 		switch {
 		case d.left:
 		case d.source > 0:
@@ -260,8 +258,8 @@ func (s *scanner) lookAtYoung(now time.Time) {
 		}
 		d.shutAll()
 	}
-	if now.Before(s.youngUntil) {
-		s.young = append(young, s.young...)
+	if !now.Before(s.youngUntil) {
+		s.young = nil
 	}
 	s.publish()
 }
