@@ -224,9 +224,13 @@ func (l *limits) namespace(name string, now time.Time) *bucket {
 	return b
 }
 
-// within tells whether the limits of a chain let it be read. What has waited too long is
-// dropped.
+// within tells whether the limits of a chain, and the others of its stream, let it be read. What
+// has waited too long is dropped.
 func (r *reader) within(ctx context.Context, ch *chain) bool {
+	if r.ahead(ch) {
+		ch.notBefore = r.now.Add(orderPause)
+		return false
+	}
 	l := ch.limit
 	if l == nil {
 		return true

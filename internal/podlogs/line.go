@@ -37,7 +37,7 @@ func (r *reader) lines(t *tail, data []byte) (consumed int) {
 	}
 	// Lines end at line feeds, so if the whole is valid each line is.
 	r.valid = utf8.Valid(data[consumed : last+1])
-	end := t.chain.limit.cut(data, consumed, last, r.now)
+	end := r.inOrder(t.chain, data, consumed, t.chain.limit.cut(data, consumed, last, r.now))
 	for n := 0; consumed <= end && n < maxTurnLines && !r.full(t.chain); n++ {
 		size := bytes.IndexByte(data[consumed:], '\n')
 		r.line(t, data[consumed:consumed+size], t.off.Load()+int64(consumed))

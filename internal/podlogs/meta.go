@@ -69,4 +69,5 @@ func (c *Collector) render(ch *chain, now time.Time) {
 		ch.joins, ch.piped = joins, false
 	}
 	c.setLimit(ch, now)
+	c.join(ch)
 }

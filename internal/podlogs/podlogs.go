@@ -74,7 +74,8 @@ type Collector struct {
 	fromPath   []*regexp.Regexp // of each element of file_logs, nil for none
 	rules      *labelRules
 	selection  selection
-	limits     limits // the buckets in it belong to the reader
+	limits     limits                  // the buckets in it belong to the reader
+	groups     map[model.Labels]*group // belongs to the reader
 	// inFlight is the number of pushes that have not been acknowledged.
 	inFlight atomic.Int64
 
@@ -111,6 +112,7 @@ func New(cfg Config, log *slog.Logger, m *Metrics, pods Pods, positions *Positio
 		rules:    newLabelRules(&cfg.Pods, len(cfg.Pods.Stages) > 0),
 		limits:   limits{cfg: cfg.Pods.Limits, namespaces: make(map[string]*bucket)},
 		watchErr: errors.ErrUnsupported, woken: make(chan struct{}, 1),
+		groups: make(map[model.Labels]*group),
 		chains: make(map[string]*chain),
 		byID:   make(map[fileID]*tail),
 	}

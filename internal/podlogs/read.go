@@ -80,9 +80,10 @@ type reader struct {
 	// begun is the origin of the times at which files are looked at, far one that does not come.
 	begun, far time.Time
 
-	now   time.Time
-	valid bool // every whole line in buf is valid UTF-8
-	count counts
+	now    time.Time
+	rounds int
+	valid  bool // every whole line in buf is valid UTF-8
+	count  counts
 	// pending is the number of parts held in all files, shown what the metric says.
 	pending, shown int
 	// joined is the text of the turn's joined lines, spare are buffers for open ones.

@@ -44,6 +44,12 @@ type chain struct {
 	looked  time.Time // when the pod was last asked for
 	version uint64    // of the pod that labels are made of
 	limit   *limit    // nil for none
+	// read is the time of the last line read, 0 if it is not known; moved and movedRound are
+	// when that was. They are kept up to date where group has others.
+	group      *group
+	read       int64
+	moved      time.Time
+	movedRound int
 
 	// pipes is the state of the stages, nil where lines pass as they are.
 	pipes *pipes

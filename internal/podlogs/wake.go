@@ -30,6 +30,7 @@ func (r *reader) run(ctx context.Context) {
 func (r *reader) round(ctx context.Context) (busy bool) {
 	r.wake()
 	start := time.Now()
+	r.rounds++
 	r.next = r.far
 	kept := 0
 	for _, ch := range r.active {
