@@ -13,21 +13,27 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/ingot-telemetry/ingot/internal/model"
+	"github.com/ingot-telemetry/ingot/internal/stage"
 )
 
 // discard acknowledges at once and keeps nothing.
 type discard struct{ lines int }
 
 func (d *discard) Push(_ context.Context, b *model.LogBatch) error {
-	d.lines += len(b.Streams[0].Entries)
+	for i := range b.Streams {
+		d.lines += len(b.Streams[i].Entries)
+	}
 	b.Ack()
 	return nil
 }
 
-func benchCollector(b *testing.B, root string) (*Collector, *discard) {
+func benchCollector(b *testing.B, root string, changes ...func(*PodConfig)) (*Collector, *discard) {
 	b.Helper()
 	cfg := Config{Pods: DefaultPodConfig()}
 	cfg.Pods.Enabled, cfg.Pods.Path = true, root
+	for _, change := range changes {
+		change(&cfg.Pods)
+	}
 	log := slog.New(slog.DiscardHandler)
 	m := NewMetrics(prometheus.NewRegistry())
 	sink := &discard{}
@@ -40,7 +46,7 @@ func benchCollector(b *testing.B, root string) (*Collector, *discard) {
 
 // BenchmarkRead is the way of a line from the page cache to the sink.
 func BenchmarkRead(b *testing.B) {
-	run := func(name string, line func(i int) string) {
+	run := func(name string, line func(i int) string, changes ...func(*PodConfig)) {
 		b.Run(name, func(b *testing.B) {
 			root := b.TempDir()
 			dir := filepath.Join(root, "shop_web-5d9c7b6f4-x2x7z_0b1c", "nginx")
@@ -55,7 +61,7 @@ func BenchmarkRead(b *testing.B) {
 			if err := os.WriteFile(path, buf.Bytes(), 0o644); err != nil {
 				b.Fatal(err)
 			}
-			c, sink := benchCollector(b, root)
+			c, sink := benchCollector(b, root, changes...)
 			s := newScanner(c)
 			s.scan(time.Now())
 			r := newReader(c)
@@ -80,6 +86,21 @@ func BenchmarkRead(b *testing.B) {
 	})
 	run("parts", func(i int) string { return cri("stdout", "FP"[i%2:i%2+1], text) })
 	run("not ASCII", func(int) string { return cri("stdout", "F", text+"é\xff") })
+	both := func(i int) string { return cri([]string{"stdout", "stderr"}[i/5%2], "F", fmt.Sprint(text, i)) }
+	run("streams of v4", both, func(c *PodConfig) { c.Profile, c.LabelsToKeep = ProfileV4, nil })
+	run("drop and label", both, func(c *PodConfig) {
+		c.Stages = stages(b, "  - drop: {expression: GET /healthz}\n  - regex: {expression: '\" (?P<status>\\d{3}) '}\n  - labels: {level: status}\n")
+	})
+	run("traces of Java", func(i int) string {
+		if i%10 < 5 {
+			return cri("stdout", "F", text)
+		}
+		return cri("stdout", "F", "\tat com.acme.shop.OrderController.accept(OrderController.java:117)")
+	}, func(c *PodConfig) {
+		m := stage.DefaultMultilineConfig()
+		m.Preset = "java"
+		c.Multiline = &m
+	})
 }
 
 // BenchmarkReadCompressed is the way of a line from a rotated file that the node has

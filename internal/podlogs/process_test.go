@@ -17,7 +17,7 @@ import (
 )
 
 // stages decodes a list of stages as it would stand in the file.
-func stages(t *testing.T, text string) []stage.Config {
+func stages(t testing.TB, text string) []stage.Config {
 	t.Helper()
 	var cfg struct {
 		Stages []stage.Config `yaml:"stages"`
