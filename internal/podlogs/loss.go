@@ -55,6 +55,19 @@ func (c *Collector) lose(l Loss) {
 	c.log.Warn("part of a log file is lost", args...)
 }
 
+// leaveUnread tells of a file without a name, of which not all was read and nothing will be when
+// the program stops. The next start counts it, by the size in the position.
+func (c *Collector) leaveUnread(t *tail) {
+	t.resize()
+	if rest := t.size.Load() - t.off.Load(); rest > 0 {
+		if gone, ok := t.goneSince(); ok {
+			c.log.Warn("stopped before a deleted log file was read to its end, the next start counts the rest as lost",
+				"namespace", t.chain.pod.namespace, "pod", t.chain.pod.name, "path", t.name(), "bytes", rest,
+				"duration", time.Since(gone).Round(time.Second), "reason", lostRotatedAway)
+		}
+	}
+}
+
 // unread is what was lost of a file that is not found any more.
 type unread struct {
 	path  string

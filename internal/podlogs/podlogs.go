@@ -157,6 +157,7 @@ func (c *Collector) Run(ctx context.Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, t := range c.byID {
+		c.leaveUnread(t)
 		// Nothing was written to it, so that closing has nothing to tell.
 		_ = t.file.close()
 	}

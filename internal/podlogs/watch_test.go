@@ -1,7 +1,9 @@
 package podlogs
 
 import (
+	"bytes"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -359,4 +361,33 @@ func TestPodsThatLiveShortlyAreReadWhole(t *testing.T) {
 	wg.Wait()
 	wantSet(t, r.sink.wait(t, len(want)), want)
 	eventually(t, "closing", func() bool { return len(r.c.Status().Files) == 0 })
+}
+
+func TestStopTellsOfDeletedFilesThatWereNotRead(t *testing.T) {
+	r := newRig(t)
+	r.sink.shut = true
+	dir := r.dir("web", "nginx")
+	openLog(t, filepath.Join(dir, "0.log")).out(numbered("id", 0, 30_000)...) // several turns
+	r.build()
+	var log bytes.Buffer
+	r.c.log = slog.New(slog.NewTextHandler(&log, nil))
+	r.run()
+	eventually(t, "reading", func() bool { f, _ := r.status("0.log"); return f.Read > 0 })
+	if err := os.RemoveAll(filepath.Dir(dir)); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "noticing the deletion", func() bool { f, _ := r.status("0.log"); return f.Deleted })
+	f, _ := r.status("0.log")
+	r.finish()
+	if want := fmt.Sprintf("pod=web path=%s bytes=%d", f.Path, f.Size-f.Read); !strings.Contains(log.String(), want) {
+		t.Errorf("the log is\n%swant %s", log.String(), want)
+	}
+	r.sink = newLedger()
+	r.start()
+	eventually(t, "counting the loss", func() bool {
+		return r.metric("ingot_podlogs_lost_bytes_total", "reason", lostRotatedAway) == float64(f.Size)
+	})
+	if lost := r.c.Status().Lost; len(lost) != 1 || lost[0].Time.Year() < 2026 || lost[0].Pod != "web" {
+		t.Errorf("losses = %+v, want one of the pod", lost)
+	}
 }
