@@ -35,8 +35,8 @@ type joiner struct {
 // runner returns the runner of a setting, nil where nothing is joined. The problem is empty or
 // says why it is that of pod_logs.multiline instead. chains are those that use runners.
 func (j *joiner) runner(setting string, chains []*chain) (x *runner, problem string) {
-	if x, ok := j.runners[setting]; ok {
-		return x, ""
+	if known, ok := j.runners[setting]; ok {
+		return known, ""
 	}
 	if len(j.runners) >= maxMultiline {
 		used := map[string]bool{}

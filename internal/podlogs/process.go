@@ -48,12 +48,12 @@ func compileStages(cfg *Config, keep []string) ([]*stage.Program, error) {
 	return programs, ps.Err()
 }
 
-// ValidateStages returns the problems that the stages of all blocks have together: metrics that
-// are defined twice and differ. Each block has passed its own Validate.
+// ValidateStages returns the problems that the stages of all blocks have, also together: metrics
+// that are defined twice and differ.
 func (c Config) ValidateStages() error {
 	programs, err := compileStages(&c, nil)
 	if err != nil {
-		return nil // As Validate has said.
+		return err
 	}
 	_, err = stage.NewMetrics(time.Now, programs...)
 	return err
