@@ -28,7 +28,7 @@ const (
 	maxYoung = 1000
 	// watchedShare is how many scans it takes to look at all directories and silent files that
 	// are watched, of which notices tell as a rule.
-	watchedShare = 3
+	watchedShare = 6
 )
 
 // dirKey names a directory of the configuration as one source sees it: 0 is the tree of pods,
