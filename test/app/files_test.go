@@ -8,14 +8,15 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/ingot-telemetry/ingot/test/kit"
 )
 
-// L3: several rotations within moments, so that some fall between the look at the directory and
-// the opening of what was seen there. All files are read, oldest first.
+// L3: several rotations between two looks, for which the program is stopped; by then all files
+// but two have been compressed, those that it has open included. All are read, oldest first.
 func TestL03BurstOfRotationsKeepsOrder(t *testing.T) {
 	t.Parallel()
 	loki, tree, p := collect(t)
@@ -24,6 +25,7 @@ func TestL03BurstOfRotationsKeepsOrder(t *testing.T) {
 		all = append(all, tree.Pod("shop", fmt.Sprintf("cart-%d", i)).Container("main"))
 	}
 	for range 3 {
+		check(t, p.Signal(syscall.SIGSTOP))
 		for _, c := range all {
 			for range 3 {
 				c.Write(20)
@@ -31,6 +33,7 @@ func TestL03BurstOfRotationsKeepsOrder(t *testing.T) {
 			}
 			c.Write(20)
 		}
+		check(t, p.Signal(syscall.SIGCONT))
 		wantOnce(t, tree, loki)
 	}
 	waitBalance(t, p)
