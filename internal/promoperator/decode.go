@@ -2,10 +2,12 @@ package promoperator
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
 	"strings"
 
 	monitoringv1 "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1"
@@ -162,13 +164,26 @@ func (in *Input) object(kind string, text []byte, value metav1.ObjectMetaAccesso
 	meta.SetNamespace(orDefault(meta.GetNamespace()))
 	o := Object{Kind: kind, Namespace: meta.GetNamespace(), Name: meta.GetName(), value: value}
 	if err != nil { // One object that cannot be read does not cost the others.
-		o.err = config.Problems{{Text: strings.TrimPrefix(err.Error(), "json: ")}}
+		o.err = config.Problems{unreadable(err)}
 	}
 	for _, e := range strict {
 		field := strings.Trim(strings.TrimPrefix(e.Error(), "unknown field "), `"`)
 		o.Unknown = append(o.Unknown, Warning{field, "is a field that Ingot does not know, and it is ignored"})
 	}
 	in.Objects = append(in.Objects, o)
+}
+
+// unreadable says in the words of a user why an object does not fit its type.
+func unreadable(err error) config.Problem {
+	var e *json.UnmarshalTypeError
+	if !errors.As(err, &e) {
+		return config.Problem{Text: strings.TrimPrefix(err.Error(), "json: ")}
+	}
+	wanted := map[reflect.Kind]string{
+		reflect.String: "text", reflect.Bool: "true or false", reflect.Slice: "a list", reflect.Struct: "a mapping of keys",
+		reflect.Map: "a mapping of keys", reflect.Int64: "a whole number", reflect.Int32: "a whole number",
+	}[e.Type.Kind()]
+	return config.Problem{Path: e.Field, Text: fmt.Sprintf("must be %s, is %s", cmp.Or(wanted, e.Type.String()), e.Value)}
 }
 
 func (in *Input) secret(text []byte) error {

@@ -2,7 +2,9 @@ package promoperator
 
 import (
 	"fmt"
+	"slices"
 
+	promconfig "github.com/prometheus/common/config"
 	"github.com/prometheus/prometheus/model/relabel"
 	"go.yaml.in/yaml/v3"
 
@@ -10,8 +12,9 @@ import (
 	"github.com/ingot-telemetry/ingot/internal/scrape"
 )
 
-// RenderYAML writes jobs as the scrape_configs of Prometheus that do the same. No secret is
-// in it. What a job leaves to the block scrape is left out.
+// RenderYAML writes jobs as the scrape_configs of Prometheus that do the same. Nothing that may
+// come from a Secret is in it, user names and certificates included: people put tokens into
+// the one and keys beside the other. What a job leaves to the block scrape is left out.
 func RenderYAML(jobs []scrape.JobConfig) ([]byte, error) {
 	list := yaml.Node{Kind: yaml.SequenceNode}
 	for i := range jobs {
@@ -31,6 +34,11 @@ func RenderYAML(jobs []scrape.JobConfig) ([]byte, error) {
 func jobNode(job scrape.JobConfig) (*yaml.Node, error) {
 	lists := map[string][]*relabel.Config{"relabel_configs": job.RelabelConfigs, "metric_relabel_configs": job.MetricRelabelConfigs}
 	job.RelabelConfigs, job.MetricRelabelConfigs = nil, nil
+	job.HTTPClientConfig = withoutSecrets(job.HTTPClientConfig)
+	job.HTTPSDConfigs = slices.Clone(job.HTTPSDConfigs)
+	for i := range job.HTTPSDConfigs {
+		job.HTTPSDConfigs[i].HTTPClientConfig = withoutSecrets(job.HTTPSDConfigs[i].HTTPClientConfig)
+	}
 	var n yaml.Node
 	if err := n.Encode(job); err != nil {
 		return nil, err
@@ -46,6 +54,29 @@ func jobNode(job scrape.JobConfig) (*yaml.Node, error) {
 		n.Content = append(n.Content, text(key), &rules)
 	}
 	return &n, nil
+}
+
+// withoutSecrets returns a copy without what the types of Prometheus would show of Secrets.
+func withoutSecrets(h promconfig.HTTPClientConfig) promconfig.HTTPClientConfig {
+	hide := func(values ...*string) {
+		for _, v := range values {
+			if *v != "" {
+				*v = "<secret>"
+			}
+		}
+	}
+	if h.BasicAuth != nil {
+		b := *h.BasicAuth
+		hide(&b.Username)
+		h.BasicAuth = &b
+	}
+	if h.OAuth2 != nil {
+		o := *h.OAuth2
+		hide(&o.ClientID, &o.TLSConfig.CA, &o.TLSConfig.Cert)
+		h.OAuth2 = &o
+	}
+	hide(&h.TLSConfig.CA, &h.TLSConfig.Cert)
+	return h
 }
 
 // ruleNode writes what differs from the defaults of a rule.
@@ -81,9 +112,12 @@ func ruleNode(r *relabel.Config) *yaml.Node {
 	return &n
 }
 
-// text is a scalar, quoted where it would be something else without.
+// text is a scalar, quoted where it would be something else without, also to the YAML 1.1 of
+// Prometheus, which SetString does not do.
 func text(s string) *yaml.Node {
 	var n yaml.Node
-	n.SetString(s)
+	if n.Encode(s) != nil {
+		n.SetString(s)
+	}
 	return &n
 }
