@@ -136,7 +136,9 @@ func TestKillWhileCompressedFilesAreReadLosesNothing(t *testing.T) {
 // in it is counted, as far as it was seen, and named once; everything else arrives.
 func TestFileRemovedWhileDownIsCountedAsLost(t *testing.T) {
 	t.Parallel()
-	loki, tree, p := collect(t)
+	loki, tree := kit.StartLogs(t, kit.LogsConfig{}), kit.NewPodLogWriter(t, t.TempDir())
+	// A spool would have the lines.
+	p := kit.Start(t, kit.ProcessConfig{Config: config([]string{lokiTo("logs", loki.PushURL(), "spool: {max_bytes: 0}")}, nil, podLogs(tree.Dir))})
 	c := tree.Pod("shop", "cart").Container("main")
 	c.Write(10)
 	wantOnce(t, tree, loki)

@@ -259,3 +259,31 @@ func TestL37SpoolsOfTenantsSurviveAKillAndStayApart(t *testing.T) {
 	}
 	waitBalance(t, p)
 }
+
+// L20, P6: a stop while Loki is away brings what was read to the spool, so that the node may
+// remove the file before the next start.
+func TestStopSpoolsWhatWasRead(t *testing.T) {
+	t.Parallel()
+	loki, tree, p := collect(t)
+	pod := tree.Pod("shop", "cart")
+	c := pod.Container("main")
+	c.Write(10)
+	wantOnce(t, tree, loki)
+	loki.Down()
+	c.Write(100)
+	kit.Eventually(t, soon, "the lines read", func() error {
+		status, err := logs(p)
+		if err != nil || len(status.Files) != 1 || status.Files[0].Read != size(t, c.Path()) {
+			return fmt.Errorf("files are %+v (%w)", status.Files, err)
+		}
+		return nil
+	})
+	if code, took := p.Stop(); code != 0 || took > stopLimit {
+		t.Fatalf("exit code %d after %s", code, took)
+	}
+	pod.Remove(c)
+	check(t, loki.Up())
+	p = p.Again(t)
+	wantAll(t, tree, loki)
+	waitBalance(t, p)
+}
