@@ -221,6 +221,8 @@ func (w *reference) externalLink(typ reflect.Type, at string) string {
 	names := map[reflect.Type]string{
 		reflect.TypeFor[promconfig.HTTPClientConfig](): "HTTP client",
 		reflect.TypeFor[relabel.Config]():              "Relabel rule",
+		reflect.TypeFor[promconfig.TLSConfig]():        "TLS settings",
+		reflect.TypeFor[promconfig.Authorization]():    "Authorization",
 	}
 	name, ok := names[typ]
 	if !ok {
@@ -231,8 +233,11 @@ func (w *reference) externalLink(typ reflect.Type, at string) string {
 }
 
 func promAnchor(typ reflect.Type) string {
-	if typ == reflect.TypeFor[relabel.Config]() {
+	switch typ {
+	case reflect.TypeFor[relabel.Config]():
 		return "relabel_config"
+	case reflect.TypeFor[promconfig.TLSConfig]():
+		return "tls_config"
 	}
 	return "http_config"
 }

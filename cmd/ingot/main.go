@@ -55,6 +55,7 @@ func commands() []command {
 	return []command{
 		{"run", "collect and deliver until it is told to stop", runCommand},
 		{"check", "say what is wrong with configuration files", checkCommand},
+		{"render", "show the scrape jobs that objects of the Prometheus Operator become", renderCommand},
 		{"version", "print the version", versionCommand},
 	}
 }
@@ -109,6 +110,7 @@ Examples:
 
   ingot check ingot.yaml            find out what is wrong, if anything
   ingot run --config ingot.yaml     start
+  ingot render monitors.yaml        show what ServiceMonitors and their like become
   ingot help run                    explain the flags of a command
 
 Exit codes: 0 done; 1 a configuration is wrong or the program cannot go on;

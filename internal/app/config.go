@@ -19,6 +19,7 @@ import (
 	"github.com/ingot-telemetry/ingot/internal/kube"
 	"github.com/ingot-telemetry/ingot/internal/memory"
 	"github.com/ingot-telemetry/ingot/internal/podlogs"
+	"github.com/ingot-telemetry/ingot/internal/promoperator"
 	"github.com/ingot-telemetry/ingot/internal/scrape"
 )
 
@@ -42,6 +43,9 @@ type Config struct {
 	ScrapeConfigs []scrape.JobConfig `yaml:"scrape_configs"`
 	// ClusterMetrics are the built-in jobs that scrape the parts of a Kubernetes cluster.
 	ClusterMetrics clustermetrics.Config `yaml:"cluster_metrics"`
+	// OperatorObjects are the objects of the Prometheus Operator that become jobs. Ingot does
+	// not watch them yet, so that no kind can be enabled; ingot render obeys the block.
+	OperatorObjects promoperator.Config `yaml:"operator_objects"`
 	// PodLogs collects the container logs of the node.
 	PodLogs podlogs.PodConfig `yaml:"pod_logs"`
 	// FileLogs collects other log files of the node.
@@ -55,11 +59,12 @@ type Config struct {
 // DefaultConfig returns the configuration of an empty file. It collects nothing.
 func DefaultConfig() Config {
 	return Config{
-		Kubernetes:     kube.DefaultConfig(),
-		Scrape:         scrape.DefaultConfig(),
-		ClusterMetrics: clustermetrics.DefaultConfig(),
-		PodLogs:        podlogs.DefaultPodConfig(),
-		Data:           delivery.DefaultConfig(),
+		Kubernetes:      kube.DefaultConfig(),
+		Scrape:          scrape.DefaultConfig(),
+		ClusterMetrics:  clustermetrics.DefaultConfig(),
+		OperatorObjects: promoperator.DefaultConfig(),
+		PodLogs:         podlogs.DefaultPodConfig(),
+		Data:            delivery.DefaultConfig(),
 	}
 }
 
@@ -93,6 +98,7 @@ func (c *Config) setDirectory(dir string) {
 	for i := range c.ScrapeConfigs {
 		c.ScrapeConfigs[i].SetDirectory(dir)
 	}
+	c.OperatorObjects.SetDirectory(dir)
 }
 
 func readFile(path string) ([]byte, error) {
@@ -145,6 +151,7 @@ func (c Config) Validate() error {
 	ps.Merge("scrape", c.Scrape.Validate())
 	ps.Merge("scrape_configs", scrape.ValidateJobs(c.Scrape, c.ScrapeConfigs))
 	ps.Merge("cluster_metrics", c.ClusterMetrics.Validate(c.Scrape))
+	c.validateOperatorObjects(&ps)
 	c.validateJobNames(&ps)
 	c.validateClients(&ps)
 	ps.Merge("pod_logs", c.PodLogs.Validate())
@@ -167,6 +174,24 @@ func (c Config) validateDestinations(ps *config.Problems) {
 			continue
 		}
 		seen[d.Name] = i
+	}
+}
+
+func (c Config) validateOperatorObjects(ps *config.Problems) {
+	o := c.OperatorObjects
+	ps.Merge("operator_objects", o.Validate())
+	for _, k := range []struct {
+		key     string
+		enabled bool
+	}{
+		{"service_monitors", o.ServiceMonitors.Enabled},
+		{"pod_monitors", o.PodMonitors.Enabled},
+		{"probes", o.Probes.Enabled},
+		{"scrape_configs", o.ScrapeConfigs.Enabled},
+	} {
+		if k.enabled {
+			ps.Add("operator_objects."+k.key+".enabled", "must be false so far, since objects are not watched yet; ingot render shows what they would become")
+		}
 	}
 }
 

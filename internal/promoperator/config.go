@@ -112,6 +112,14 @@ func DefaultConfig() Config {
 	return Config{ServiceMonitors: ServiceMonitors{Role: discovery.RoleEndpointSlice}}
 }
 
+// SetDirectory makes relative paths of scrape classes start at dir.
+func (c *Config) SetDirectory(dir string) {
+	for i := range c.ScrapeClasses {
+		c.ScrapeClasses[i].TLSConfig.SetDirectory(dir)
+		c.ScrapeClasses[i].Authorization.SetDirectory(dir)
+	}
+}
+
 // Validate returns the problems of the block.
 func (c Config) Validate() error {
 	var ps config.Problems

@@ -34,6 +34,7 @@ type Input struct {
 // Object is one object of a kind that Ingot translates.
 type Object struct {
 	Kind, Namespace, Name string
+	Labels                map[string]string
 	// Unknown are fields that the types of this Ingot do not have. They are not honoured.
 	Unknown []Warning
 
@@ -92,6 +93,17 @@ func (t *Translator) Translate(o Object) (tr Translation, err error) {
 	}
 	tr.Warnings = append(append([]Warning(nil), o.Unknown...), tr.Warnings...)
 	return tr, err
+}
+
+// Selects says why the configuration does not obey an object, nil when it does.
+func (t *Translator) Selects(o Object) error {
+	kind := map[string]Kind{
+		monitoringv1.ServiceMonitorsKind:     t.cfg.ServiceMonitors.Kind,
+		monitoringv1.PodMonitorsKind:         t.cfg.PodMonitors,
+		monitoringv1.ProbesKind:              t.cfg.Probes,
+		monitoringv1alpha1.ScrapeConfigsKind: t.cfg.ScrapeConfigs.Kind,
+	}[o.Kind]
+	return kind.Selects(o.Namespace, o.Labels)
 }
 
 // Decode reads YAML or JSON of any number of documents, each an object or a list of objects.
@@ -162,7 +174,7 @@ func (in *Input) object(kind string, text []byte, value metav1.ObjectMetaAccesso
 	strict, err := kjson.UnmarshalStrict(text, value, kjson.DisallowUnknownFields)
 	meta := value.GetObjectMeta()
 	meta.SetNamespace(orDefault(meta.GetNamespace()))
-	o := Object{Kind: kind, Namespace: meta.GetNamespace(), Name: meta.GetName(), value: value}
+	o := Object{Kind: kind, Namespace: meta.GetNamespace(), Name: meta.GetName(), Labels: meta.GetLabels(), value: value}
 	if err != nil { // One object that cannot be read does not cost the others.
 		o.err = config.Problems{unreadable(err)}
 	}
