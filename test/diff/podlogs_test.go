@@ -74,6 +74,8 @@ func writeRecords(t *testing.T, path string, rnd *rand.Rand, records int) {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	zones := []*time.Location{time.UTC, time.FixedZone("", 2*3600), time.FixedZone("", -(3*3600 + 1800))}
 	tags := []string{"F", "F", "F", "F:x", "P", "P", "P:y:z", "X", ""}
+	// By the first line the kubelet tells the format of the file.
+	fmt.Fprintf(out, "%s stdout F the begin\n", at.Format(time.RFC3339Nano))
 	var line []byte
 	for range records {
 		at = at.Add(time.Duration(rnd.IntN(2_000_000)))
