@@ -100,7 +100,7 @@ func (o *object) serviceRules(m *monitoringv1.ServiceMonitor, ep *monitoringv1.E
 	}
 	var rules []*relabel.Config
 	if !bySelectors(m.Spec.SelectorMechanism) {
-		rules = selected("service", &m.Spec.Selector)
+		rules = o.selected("service", &m.Spec.Selector)
 	}
 	switch {
 	case ep.Port != "":
@@ -110,23 +110,23 @@ func (o *object) serviceRules(m *monitoringv1.ServiceMonitor, ep *monitoringv1.E
 	}
 	kind, name := prefix+"address_target_kind", prefix+"address_target_name"
 	rules = append(rules,
-		set("node", "$1", "Node;(.*)", kind, name),
-		set("pod", "$1", "Pod;(.*)", kind, name),
-		set("namespace", "$1", anything, "__meta_kubernetes_namespace"),
-		set("service", "$1", anything, "__meta_kubernetes_service_name"),
-		set("pod", "$1", anything, "__meta_kubernetes_pod_name"),
-		set("container", "$1", anything, "__meta_kubernetes_pod_container_name"),
+		o.set("node", "$1", onNode, kind, name),
+		o.set("pod", "$1", inPod, kind, name),
+		o.set("namespace", "$1", anything, "__meta_kubernetes_namespace"),
+		o.set("service", "$1", anything, "__meta_kubernetes_service_name"),
+		o.set("pod", "$1", anything, "__meta_kubernetes_pod_name"),
+		o.set("container", "$1", anything, "__meta_kubernetes_pod_container_name"),
 	)
 	if ep.FilterRunning == nil || *ep.FilterRunning {
-		rules = append(rules, running())
+		rules = append(rules, o.running())
 	}
-	rules = append(rules, labelRules("service", m.Spec.TargetLabels...)...)
-	rules = append(rules, labelRules("pod", slices.Concat(m.Spec.PodTargetLabels, o.cfg.PodTargetLabels)...)...)
-	rules = append(rules, set("job", "$1", anything, "__meta_kubernetes_service_name"))
+	rules = append(rules, o.labelRules("service", m.Spec.TargetLabels...)...)
+	rules = append(rules, o.labelRules("pod", slices.Concat(m.Spec.PodTargetLabels, o.cfg.PodTargetLabels)...)...)
+	rules = append(rules, o.set("job", "$1", anything, "__meta_kubernetes_service_name"))
 	if m.Spec.JobLabel != "" {
-		rules = append(rules, copyLabel("job", labelOf("service", m.Spec.JobLabel)))
+		rules = append(rules, o.copyLabel("job", labelOf("service", m.Spec.JobLabel)))
 	}
-	return append(rules, endpointLabel(ep.Port, ep.TargetPort)...)
+	return append(rules, o.endpointLabel(ep.Port, ep.TargetPort)...)
 }
 
 // podEndpoint makes the job of one endpoint of a PodMonitor.
@@ -163,10 +163,10 @@ func (o *object) podEndpoint(m *monitoringv1.PodMonitor, i int) scrape.JobConfig
 func (o *object) podRules(m *monitoringv1.PodMonitor, ep *monitoringv1.PodMetricsEndpoint, field string) []*relabel.Config {
 	var rules []*relabel.Config
 	if ep.FilterRunning == nil || *ep.FilterRunning {
-		rules = append(rules, running())
+		rules = append(rules, o.running())
 	}
 	if !bySelectors(m.Spec.SelectorMechanism) {
-		rules = append(rules, selected("pod", &m.Spec.Selector)...)
+		rules = append(rules, o.selected("pod", &m.Spec.Selector)...)
 	}
 	port, target := "", ep.TargetPort //nolint:staticcheck // Deprecated in the operator, and still in use.
 	if ep.Port != nil {
@@ -176,21 +176,21 @@ func (o *object) podRules(m *monitoringv1.PodMonitor, ep *monitoringv1.PodMetric
 	case port != "":
 		rules = append(rules, o.keepPort(field+".port", port, "__meta_kubernetes_pod_container_port_name"))
 	case ep.PortNumber != nil && *ep.PortNumber != 0:
-		rules = append(rules, keep(strconv.Itoa(int(*ep.PortNumber)), "__meta_kubernetes_pod_container_port_number"))
+		rules = append(rules, o.keep(strconv.Itoa(int(*ep.PortNumber)), "__meta_kubernetes_pod_container_port_number"))
 	case target != nil:
 		rules = append(rules, o.keepTargetPort(field+".targetPort", target)...)
 	}
 	rules = append(rules,
-		set("namespace", "$1", anything, "__meta_kubernetes_namespace"),
-		set("container", "$1", anything, "__meta_kubernetes_pod_container_name"),
-		set("pod", "$1", anything, "__meta_kubernetes_pod_name"),
+		o.set("namespace", "$1", anything, "__meta_kubernetes_namespace"),
+		o.set("container", "$1", anything, "__meta_kubernetes_pod_container_name"),
+		o.set("pod", "$1", anything, "__meta_kubernetes_pod_name"),
 	)
-	rules = append(rules, labelRules("pod", slices.Concat(m.Spec.PodTargetLabels, o.cfg.PodTargetLabels)...)...)
-	rules = append(rules, set("job", m.Namespace+"/"+m.Name, anything))
+	rules = append(rules, o.labelRules("pod", slices.Concat(m.Spec.PodTargetLabels, o.cfg.PodTargetLabels)...)...)
+	rules = append(rules, o.set("job", m.Namespace+"/"+m.Name, anything))
 	if m.Spec.JobLabel != "" {
-		rules = append(rules, copyLabel("job", labelOf("pod", m.Spec.JobLabel)))
+		rules = append(rules, o.copyLabel("job", labelOf("pod", m.Spec.JobLabel)))
 	}
-	return append(rules, endpointLabel(port, target)...)
+	return append(rules, o.endpointLabel(port, target)...)
 }
 
 // keepTargetPort keeps targets of containers by the name or the number of a port.
@@ -199,20 +199,20 @@ func (o *object) keepTargetPort(field string, port *intstr.IntOrString) []*relab
 	case port.StrVal != "":
 		return []*relabel.Config{o.keepPort(field, port.StrVal, "__meta_kubernetes_pod_container_port_name")}
 	case port.IntVal != 0:
-		return []*relabel.Config{keep(strconv.Itoa(int(port.IntVal)), "__meta_kubernetes_pod_container_port_number")}
+		return []*relabel.Config{o.keep(strconv.Itoa(int(port.IntVal)), "__meta_kubernetes_pod_container_port_number")}
 	}
 	return nil
 }
 
 // endpointLabel names the endpoint after its port.
-func endpointLabel(port string, target *intstr.IntOrString) []*relabel.Config {
+func (t *Translator) endpointLabel(port string, target *intstr.IntOrString) []*relabel.Config {
 	if port == "" && target != nil {
 		port = target.String()
 	}
 	if port == "" {
 		return nil
 	}
-	return []*relabel.Config{set("endpoint", port, anything)}
+	return []*relabel.Config{t.set("endpoint", port, anything)}
 }
 
 // bySelectors tells that the API server selects the objects, and no rules do.

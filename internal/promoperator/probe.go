@@ -40,7 +40,7 @@ func (o *object) probe(m *monitoringv1.Probe) scrape.JobConfig {
 	job.HTTPClientConfig = o.httpClient(c, o.class)
 
 	if s.JobName != "" {
-		job.RelabelConfigs = append(job.RelabelConfigs, set("job", s.JobName, anything))
+		job.RelabelConfigs = append(job.RelabelConfigs, o.set("job", s.JobName, anything))
 	}
 	var own []monitoringv1.RelabelConfig
 	field := "spec.targets.staticConfig.relabelingConfigs"
@@ -54,7 +54,7 @@ func (o *object) probe(m *monitoringv1.Probe) scrape.JobConfig {
 		}
 		own = t.StaticConfig.RelabelConfigs
 		job.StaticConfigs = []discovery.StaticConfig{o.probeTargets(t.StaticConfig)}
-		job.RelabelConfigs = append(job.RelabelConfigs, set("__param_target", "$1", anything, "__address__"))
+		job.RelabelConfigs = append(job.RelabelConfigs, o.set("__param_target", "$1", anything, "__address__"))
 	case t.Ingress != nil:
 		own, field = t.Ingress.RelabelConfigs, "spec.targets.ingress.relabelingConfigs"
 		o.checkSelector("spec.targets.ingress.selector", &t.Ingress.Selector)
@@ -62,13 +62,13 @@ func (o *object) probe(m *monitoringv1.Probe) scrape.JobConfig {
 			Role:       discovery.RoleIngress,
 			Namespaces: o.namespaces(t.Ingress.NamespaceSelector),
 		}}
-		job.RelabelConfigs = append(job.RelabelConfigs, ingressRules(t.Ingress)...)
+		job.RelabelConfigs = append(job.RelabelConfigs, o.ingressRules(t.Ingress)...)
 	default:
 		o.reject("spec.targets", "must have staticConfig or ingress")
 	}
 	job.RelabelConfigs = append(job.RelabelConfigs,
-		set("instance", "$1", anything, "__param_target"),
-		set("__address__", s.ProberSpec.URL, anything),
+		o.set("instance", "$1", anything, "__param_target"),
+		o.set("__address__", s.ProberSpec.URL, anything),
 	)
 	job.RelabelConfigs = append(job.RelabelConfigs, o.class.RelabelConfigs...)
 	job.RelabelConfigs = append(job.RelabelConfigs, o.rules(field, own, model.UTF8Validation)...)
@@ -120,12 +120,12 @@ func (o *object) labelSet(field string, labels map[string]string) model.LabelSet
 }
 
 // ingressRules keep the ingresses that are meant and make their URLs the targets.
-func ingressRules(t *monitoringv1.ProbeTargetIngress) []*relabel.Config {
-	return append(selected("ingress", &t.Selector),
-		set("__param_target", "$1://$2$3", "(.+);(.+);(.+)", "__meta_kubernetes_ingress_scheme", "__address__", "__meta_kubernetes_ingress_path"),
-		set("namespace", "$1", anything, "__meta_kubernetes_namespace"),
-		set("ingress", "$1", anything, "__meta_kubernetes_ingress_name"),
-		set("__tmp_ingress_address", "$1", anything, "__address__"),
+func (t *Translator) ingressRules(i *monitoringv1.ProbeTargetIngress) []*relabel.Config {
+	return append(t.selected("ingress", &i.Selector),
+		t.set("__param_target", "$1://$2$3", ingressURL, "__meta_kubernetes_ingress_scheme", "__address__", "__meta_kubernetes_ingress_path"),
+		t.set("namespace", "$1", anything, "__meta_kubernetes_namespace"),
+		t.set("ingress", "$1", anything, "__meta_kubernetes_ingress_name"),
+		t.set("__tmp_ingress_address", "$1", anything, "__address__"),
 	)
 }
 

@@ -20,6 +20,7 @@ import (
 
 	monitoringv1 "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1"
 	monitoringv1alpha1 "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1alpha1"
+	"github.com/prometheus/prometheus/model/relabel"
 
 	"github.com/ingot-telemetry/ingot/internal/config"
 	"github.com/ingot-telemetry/ingot/internal/scrape"
@@ -51,12 +52,13 @@ type Translator struct {
 	global     scrape.Config
 	secrets    Secrets
 	configMaps ConfigMaps
+	fixed      map[string]relabel.Regexp // read only
 }
 
 // New returns a translator. The configurations have passed their Validate; global is what
 // jobs take for all that an object leaves open.
 func New(cfg Config, global scrape.Config, secrets Secrets, configMaps ConfigMaps) *Translator {
-	return &Translator{cfg: cfg, global: global, secrets: secrets, configMaps: configMaps}
+	return &Translator{cfg: cfg, global: global, secrets: secrets, configMaps: configMaps, fixed: fixedPatterns()}
 }
 
 // Translation is what one object becomes.
@@ -172,7 +174,7 @@ func (o *object) newJob(name string) scrape.JobConfig {
 	job.JobName = name
 	// First, as in k8s-monitoring, so that rules of the configuration can drop by the name of
 	// the job before anything else happens. The copy of the name is the operator's.
-	job.RelabelConfigs = append(slices.Clone(o.kind.RelabelConfigs), set("__tmp_prometheus_job_name", "$1", "(.*)", "job"))
+	job.RelabelConfigs = append(slices.Clone(o.kind.RelabelConfigs), o.set("__tmp_prometheus_job_name", "$1", anything, "job"))
 	return job
 }
 
@@ -180,8 +182,8 @@ func (o *object) newJob(name string) scrape.JobConfig {
 // the field of its endpoint.
 func (o *object) add(job scrape.JobConfig, field string) {
 	if label := o.cfg.EnforcedNamespaceLabel; label != "" {
-		job.RelabelConfigs = append(job.RelabelConfigs, set(label, o.namespace, anything))
-		job.MetricRelabelConfigs = append(job.MetricRelabelConfigs, set(label, o.namespace, anything))
+		job.RelabelConfigs = append(job.RelabelConfigs, o.set(label, o.namespace, anything))
+		job.MetricRelabelConfigs = append(job.MetricRelabelConfigs, o.set(label, o.namespace, anything))
 	}
 	job.MetricRelabelConfigs = append(job.MetricRelabelConfigs, o.kind.MetricRelabelConfigs...)
 	if len(o.problems) == 0 {

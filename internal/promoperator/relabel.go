@@ -16,15 +16,31 @@ import (
 
 // The patterns that rules are made of.
 const (
-	anything  = "(.*)"
-	something = "(.+)"
+	anything   = "(.*)"
+	something  = "(.+)"
+	isTrue     = "true"
+	ended      = "(Failed|Succeeded)"
+	onNode     = "Node;(.*)"
+	inPod      = "Pod;(.*)"
+	ingressURL = "(.+);(.+);(.+)"
 )
 
+// fixedPatterns are the patterns that the rules of every object have. They are compiled once:
+// a compiled pattern weighs more than all the rest of a rule.
+func fixedPatterns() map[string]relabel.Regexp {
+	fixed := map[string]relabel.Regexp{anything: relabel.DefaultRelabelConfig.Regex} // Prometheus tells its default by the pointer.
+	for _, p := range [...]string{something, isTrue, ended, onNode, inPod, ingressURL} {
+		fixed[p] = relabel.MustNewRegexp(p)
+	}
+	return fixed
+}
+
 // rule returns a relabelling rule. The pattern is one that compiles.
-func rule(action relabel.Action, regex string, source ...string) *relabel.Config {
+func (t *Translator) rule(action relabel.Action, regex string, source ...string) *relabel.Config {
 	r := relabel.DefaultRelabelConfig
 	r.Action = action
-	if regex != anything { // Prometheus tells its default by the pointer.
+	var ok bool
+	if r.Regex, ok = t.fixed[regex]; !ok {
 		r.Regex = relabel.MustNewRegexp(regex)
 	}
 	for _, s := range source {
@@ -33,36 +49,38 @@ func rule(action relabel.Action, regex string, source ...string) *relabel.Config
 	return &r
 }
 
-func keep(regex string, source ...string) *relabel.Config {
-	return rule(relabel.Keep, regex, source...)
+func (t *Translator) keep(regex string, source ...string) *relabel.Config {
+	return t.rule(relabel.Keep, regex, source...)
 }
 
-func drop(regex string, source ...string) *relabel.Config {
-	return rule(relabel.Drop, regex, source...)
+func (t *Translator) drop(regex string, source ...string) *relabel.Config {
+	return t.rule(relabel.Drop, regex, source...)
 }
 
 // set gives target the replacement where the sources match.
-func set(target, replacement, regex string, source ...string) *relabel.Config {
-	r := rule(relabel.Replace, regex, source...)
+func (t *Translator) set(target, replacement, regex string, source ...string) *relabel.Config {
+	r := t.rule(relabel.Replace, regex, source...)
 	r.TargetLabel = target
 	r.Replacement = replacement
 	return r
 }
 
 // copyLabel gives target the value of source; one that is empty changes nothing.
-func copyLabel(target, source string) *relabel.Config { return set(target, "$1", something, source) }
+func (t *Translator) copyLabel(target, source string) *relabel.Config {
+	return t.set(target, "$1", something, source)
+}
 
 // keepPort keeps targets whose port is called so. As in the operator, the name is a pattern.
 func (o *object) keepPort(field, pattern, source string) *relabel.Config {
 	if _, err := relabel.NewRegexp(pattern); err != nil {
 		o.reject(field, "is matched as a pattern and is none: %v", err)
-		return keep(anything, source)
+		return o.keep(anything, source)
 	}
-	return keep(pattern, source)
+	return o.keep(pattern, source)
 }
 
 // running drops the pods that have ended and still have their address.
-func running() *relabel.Config { return drop("(Failed|Succeeded)", "__meta_kubernetes_pod_phase") }
+func (t *Translator) running() *relabel.Config { return t.drop(ended, "__meta_kubernetes_pod_phase") }
 
 // labelOf and presentOf are the meta labels with the value of a label of a Kubernetes object
 // and with whether there is such a label; kind is pod, service or ingress.
@@ -94,22 +112,22 @@ func (o *object) checkSelector(field string, s *metav1.LabelSelector) {
 // selected are the rules that keep the targets of the Kubernetes objects that s selects, in
 // the order of the operator: labels by name, then the expressions. Values are compared as
 // they are; in the operator a dot of a value matches any character.
-func selected(kind string, s *metav1.LabelSelector) []*relabel.Config {
+func (t *Translator) selected(kind string, s *metav1.LabelSelector) []*relabel.Config {
 	var rules []*relabel.Config
 	for _, name := range slices.Sorted(maps.Keys(s.MatchLabels)) {
-		rules = append(rules, keep(oneOf([]string{s.MatchLabels[name]}), labelOf(kind, name), presentOf(kind, name)))
+		rules = append(rules, t.keep(oneOf([]string{s.MatchLabels[name]}), labelOf(kind, name), presentOf(kind, name)))
 	}
 	for _, e := range s.MatchExpressions {
 		label, present := labelOf(kind, e.Key), presentOf(kind, e.Key)
 		switch e.Operator {
 		case metav1.LabelSelectorOpIn:
-			rules = append(rules, keep(oneOf(e.Values), label, present))
+			rules = append(rules, t.keep(oneOf(e.Values), label, present))
 		case metav1.LabelSelectorOpNotIn:
-			rules = append(rules, drop(oneOf(e.Values), label, present))
+			rules = append(rules, t.drop(oneOf(e.Values), label, present))
 		case metav1.LabelSelectorOpExists:
-			rules = append(rules, keep("true", present))
+			rules = append(rules, t.keep(isTrue, present))
 		case metav1.LabelSelectorOpDoesNotExist:
-			rules = append(rules, drop("true", present))
+			rules = append(rules, t.drop(isTrue, present))
 		}
 	}
 	return rules
@@ -125,10 +143,10 @@ func oneOf(values []string) string {
 }
 
 // labelRules copy labels of the pods or services behind targets.
-func labelRules(kind string, names ...string) []*relabel.Config {
+func (t *Translator) labelRules(kind string, names ...string) []*relabel.Config {
 	var rules []*relabel.Config
 	for _, name := range names {
-		rules = append(rules, copyLabel(labelName(name), labelOf(kind, name)))
+		rules = append(rules, t.copyLabel(labelName(name), labelOf(kind, name)))
 	}
 	return rules
 }

@@ -43,7 +43,7 @@ func (o *object) scrapeConfig(m *monitoringv1alpha1.ScrapeConfig) scrape.JobConf
 
 	job.RelabelConfigs = append(job.RelabelConfigs, o.class.RelabelConfigs...)
 	if s.JobName != nil {
-		job.RelabelConfigs = append(job.RelabelConfigs, set("job", *s.JobName, anything))
+		job.RelabelConfigs = append(job.RelabelConfigs, o.set("job", *s.JobName, anything))
 	}
 	scheme := job.MetricNameValidationScheme
 	if scheme == model.UnsetValidation {
