@@ -37,34 +37,37 @@ func Render(cfg Config, manifests []byte) (Rendered, error) {
 	var out Rendered
 	var jobs []scrape.JobConfig
 	for _, object := range in.Objects {
-		if err := tr.Selects(object); err != nil {
-			out.note("%s is not chosen: %v", object, err)
-			continue
-		}
 		values.missing = nil
-		got, err := tr.Translate(object)
-		for _, w := range got.Warnings {
-			out.note("%s: %v", object, w)
-		}
-		if err != nil {
-			out.Rejected++
-			var problems config.Problems
-			problems.Merge("", err)
-			for _, p := range problems {
-				out.note("%s is rejected: %v", object, p)
-			}
-			continue
-		}
+		jobs = append(jobs, out.translate(tr, object)...)
 		for _, m := range values.missing {
 			out.note("%s: %s is not in the input and is assumed to exist", object, m)
 		}
-		jobs = append(jobs, got.Jobs...)
 	}
 	for _, kind := range slices.Sorted(maps.Keys(in.Ignored)) {
 		out.note("objects of kind %s are ignored: %d", kind, in.Ignored[kind])
 	}
 	out.YAML, err = promoperator.RenderYAML(jobs)
 	return out, err
+}
+
+func (r *Rendered) translate(tr *promoperator.Translator, object promoperator.Object) []scrape.JobConfig {
+	if why := tr.Selects(object); why != nil {
+		r.note("%s is not chosen: %v", object, why)
+		return nil
+	}
+	got, err := tr.Translate(object)
+	for _, w := range got.Warnings {
+		r.note("%s: %v", object, w)
+	}
+	if err != nil {
+		r.Rejected++
+		var problems config.Problems
+		problems.Merge("", err)
+		for _, p := range problems {
+			r.note("%s is rejected: %v", object, p)
+		}
+	}
+	return got.Jobs
 }
 
 func (r *Rendered) note(format string, args ...any) {

@@ -88,12 +88,12 @@ func translateGolden(t *testing.T, input, block string) []txtar.File {
 	var jobs []scrape.JobConfig
 	var warnings, rejected strings.Builder
 	for _, o := range in.Objects {
-		got, err := tr.Translate(o)
+		got, problems := tr.Translate(o)
 		for _, w := range got.Warnings {
 			fmt.Fprintln(&warnings, w)
 		}
-		if err != nil {
-			fmt.Fprintln(&rejected, err)
+		if problems != nil {
+			fmt.Fprintln(&rejected, problems)
 			continue
 		}
 		jobs = append(jobs, got.Jobs...)

@@ -350,6 +350,7 @@ func (c *recordedCase) inline(t *testing.T, tls *promconfig.TLSConfig) {
 
 // compare compares all jobs: as values, and their relabelling by what it does to targets.
 func (c *recordedCase) compare(t *testing.T) targetCount {
+	t.Helper()
 	got, want := c.jobs(t), c.want(t)
 	if diff := gocmp.Diff(slices.Sorted(maps.Keys(want)), slices.Sorted(maps.Keys(got))); diff != "" {
 		t.Fatalf("jobs -operator +ours\n%s", diff)
@@ -376,7 +377,7 @@ func equalJobs() []gocmp.Option {
 			if u.URL == nil {
 				return ""
 			}
-			return u.URL.String()
+			return u.String()
 		}),
 	}
 }

@@ -3,6 +3,7 @@ package promoperator
 import (
 	"fmt"
 	"slices"
+	"strconv"
 
 	promconfig "github.com/prometheus/common/config"
 	"github.com/prometheus/prometheus/model/relabel"
@@ -101,7 +102,7 @@ func ruleNode(r *relabel.Config) *yaml.Node {
 		add("regex", text(r.Regex.String()))
 	}
 	if r.Modulus != 0 {
-		add("modulus", &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!int", Value: fmt.Sprint(r.Modulus)})
+		add("modulus", &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!int", Value: strconv.FormatUint(r.Modulus, 10)})
 	}
 	if r.TargetLabel != "" {
 		add("target_label", text(r.TargetLabel))
