@@ -16,6 +16,7 @@ import (
 	"log/slog"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -120,7 +121,7 @@ func build(o Options) (*program, error) {
 	p.memory = memory.New(o.Config.Memory, p.component("memory"), p.reg)
 	p.services = append(p.services, part{"memory", p.memory.Run})
 	queues := delivery.NewMetrics(p.reg)
-	if p.runsLogs() || p.scrapesCluster() {
+	if p.runsLogs() || p.scrapesCluster() || p.discoversCluster() {
 		if err := p.connectCluster(); err != nil {
 			return nil, err
 		}
@@ -152,6 +153,13 @@ func (p *program) scrapesCluster() bool {
 	return p.runsMetrics() && p.Config.ClusterMetrics.Enabled()
 }
 
+// discoversCluster tells whether a job of the configuration finds its targets in the cluster.
+func (p *program) discoversCluster() bool {
+	return p.runsMetrics() && slices.ContainsFunc(p.Config.ScrapeConfigs, func(c scrape.JobConfig) bool {
+		return len(c.KubernetesSDConfigs) > 0
+	})
+}
+
 func (p *program) component(name string) *slog.Logger { return p.Log.With("component", name) }
 
 func (p *program) userAgent() string { return "ingot/" + p.Version }
@@ -161,10 +169,12 @@ func (p *program) userAgent() string { return "ingot/" + p.Version }
 func (p *program) connectCluster() error {
 	c, err := kube.New(p.Config.Kubernetes, p.NodeName, p.component("kube"), p.reg)
 	switch {
-	case errors.Is(err, kube.ErrNotInCluster) && !p.scrapesCluster():
+	case errors.Is(err, kube.ErrNotInCluster) && !p.scrapesCluster() && !p.discoversCluster():
 		return nil
 	case err != nil && p.scrapesCluster():
 		return fmt.Errorf("cluster_metrics: %w", err)
+	case err != nil && p.discoversCluster():
+		return fmt.Errorf("kubernetes_sd_configs: %w", err)
 	case err != nil:
 		return err
 	}

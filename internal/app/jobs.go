@@ -23,9 +23,16 @@ func (p *program) jobs() ([]scrape.Job, error) {
 		jobs = append(jobs, scrape.Job{Config: c, Sources: sources})
 	}
 	if p.scrapesCluster() {
-		nodes := p.cluster.Nodes()
-		p.services = append(p.services, part{"kube nodes", nodes.Run})
-		jobs = append(jobs, clustermetrics.Jobs(p.Config.ClusterMetrics, discovery.NewNodeSource(nodes))...)
+		nodes, err := discovery.NewKubernetes(discovery.KubernetesConfig{Role: discovery.RoleNode}, p.cluster)
+		if err != nil {
+			return nil, fmt.Errorf("cluster_metrics: %w", err)
+		}
+		jobs = append(jobs, clustermetrics.Jobs(p.Config.ClusterMetrics, nodes)...)
+	}
+	if p.cluster != nil {
+		for _, store := range p.cluster.Needed() {
+			p.services = append(p.services, part{"kube " + store.Kind(), store.Run})
+		}
 	}
 	for i := range jobs {
 		client, err := p.scrapeClient(jobs[i].Config)
@@ -44,8 +51,8 @@ func (p *program) scrapeClient(c scrape.JobConfig) (*http.Client, error) {
 
 // discoverySources returns one source for each discovery block of a job.
 func (p *program) discoverySources(c scrape.JobConfig) ([]discovery.Source, error) {
-	if len(c.KubernetesSDConfigs)+len(c.DNSSDConfigs) > 0 {
-		return nil, fmt.Errorf("job %s: kubernetes_sd_configs and dns_sd_configs are not supported yet", c.JobName)
+	if len(c.DNSSDConfigs) > 0 {
+		return nil, fmt.Errorf("job %s: dns_sd_configs are not supported yet", c.JobName)
 	}
 	log := p.component("discovery").With("job", c.JobName)
 	var sources []discovery.Source
@@ -61,6 +68,13 @@ func (p *program) discoverySources(c scrape.JobConfig) ([]discovery.Source, erro
 			return nil, err
 		}
 		sources = append(sources, discovery.NewHTTP(h, log, client, p.userAgent()))
+	}
+	for i, k := range c.KubernetesSDConfigs {
+		source, err := discovery.NewKubernetes(k, p.cluster)
+		if err != nil {
+			return nil, fmt.Errorf("job %s, kubernetes_sd_configs[%d]: %w", c.JobName, i, err)
+		}
+		sources = append(sources, source)
 	}
 	return sources, nil
 }

@@ -41,8 +41,11 @@ func (p *program) ready() error {
 		return nil
 	}
 	var errs []error
-	if p.scrapesCluster() && !p.cluster.Nodes().Synced() {
-		errs = append(errs, fmt.Errorf("list nodes: %w", notYet(p.cluster.Nodes().Err())))
+	for _, store := range p.cluster.Needed() {
+		// What the API server refuses holds up those targets alone, which the targets show.
+		if !store.Synced() && (!store.Refused() || p.scrapesCluster() && store.Kind() == "nodes") {
+			errs = append(errs, fmt.Errorf("list %s: %w", store.Kind(), notYet(store.Err())))
+		}
 	}
 	if p.runsLogs() && p.Config.PodLogs.Enabled && !p.cluster.Pods().Synced() {
 		errs = append(errs, fmt.Errorf("list pods of node %s: %w", p.NodeName, notYet(p.cluster.Pods().Err())))

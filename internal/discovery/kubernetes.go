@@ -83,8 +83,14 @@ func (c KubernetesConfig) Validate() error {
 		if _, err := kube.ParseSelector(s.Label); err != nil {
 			ps.Merge(path+".label", err)
 		}
-		if err := kube.CheckFieldSelector(s.Field); err != nil {
+		fields, err := kube.ParseFieldSelector(s.Field)
+		if err != nil {
 			ps.Merge(path+".field", err)
+		}
+		for _, field := range fields.Fields() {
+			if known := selectableFields(s.Role); !slices.Contains(known, field) {
+				ps.Add(path+".field", "must be about %s, is about %q; choose by labels or by relabel_configs instead", strings.Join(known, ", "), field)
+			}
 		}
 	}
 	return ps.Err()

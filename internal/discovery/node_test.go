@@ -81,21 +81,40 @@ func TestNodeTargetsHaveThePrometheusLabels(t *testing.T) {
 }
 
 // nodesOf returns a source over the nodes of server, with its store running.
-func nodesOf(t *testing.T, server *kit.Kube) *NodeSource {
+func nodesOf(t *testing.T, server *kit.Kube) *Kubernetes {
 	t.Helper()
 	client, err := kube.New(kube.Config{KubeconfigFile: server.Kubeconfig(t)}, "node", slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	if err != nil {
 		t.Fatal(err)
 	}
 	runUntilCleanup(t, client.Nodes().Run)
-	return NewNodeSource(client.Nodes())
+	source, err := NewKubernetes(KubernetesConfig{Role: RoleNode}, client)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return source
 }
 
+// runSource runs a source and returns all of its targets after each change, those of groups
+// with the lesser names first.
 func runSource(t *testing.T, s Source) <-chan []labels.Labels {
 	t.Helper()
 	updates := make(chan []labels.Labels, 100)
+	present := map[Key][]labels.Labels{}
 	runUntilCleanup(t, func(ctx context.Context) error {
-		return s.Run(ctx, func(groups []Group) { updates <- groups[0].Targets })
+		return s.Run(ctx, func(groups []Group) {
+			for _, g := range groups {
+				present[g.Key] = g.Targets
+			}
+			keys := slices.SortedFunc(maps.Keys(present), func(a, b Key) int {
+				return strings.Compare(a.Namespace+"/"+a.Name, b.Namespace+"/"+b.Name)
+			})
+			var all []labels.Labels
+			for _, k := range keys {
+				all = append(all, present[k]...)
+			}
+			updates <- all
+		})
 	})
 	return updates
 }

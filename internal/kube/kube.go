@@ -1,11 +1,11 @@
 // Package kube keeps small copies of Kubernetes objects in memory and is the only door to
 // client-go.
 //
-// Each kind of object has one store, and each store one watch: a streaming list fills it,
-// the events of the same watch keep it current, and objects are stripped to the few fields
-// that Ingot uses before they are kept. Readers ask the store and wait on a coalesced change
-// signal that carries nothing: they read the whole present state again ([NodeStore.Nodes],
-// [PodStore.Pod]).
+// Each kind of object has one store, and each store one watch, or one for each namespace that
+// its users look at: a streaming list fills it, the events of the same watch keep it current,
+// and objects are reduced to the few fields that Ingot uses before they are kept. Readers ask
+// the store and wait on a coalesced change signal: that of [PodStore] carries nothing, that of
+// [Store] the names of what has changed.
 //
 // Nothing here ends the program. While the API server is away or a permission is missing a
 // store keeps what it has, tries for ever with growing pauses, and says so through Err,
@@ -16,6 +16,7 @@
 package kube
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -23,12 +24,17 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/transport"
@@ -48,7 +54,13 @@ type Client struct {
 	config *rest.Config
 	scheme *runtime.Scheme
 	pods   *PodStore
-	nodes  *NodeStore
+
+	podDetails     *Store[PodDetail]
+	nodes          *Store[Node]
+	services       *Store[Service]
+	endpointSlices *Store[EndpointSlice]
+	ingresses      *Store[Ingress]
+	namespaces     *Store[Meta]
 
 	mu   sync.Mutex // guards conn
 	conn rest.Interface
@@ -69,25 +81,74 @@ func New(cfg Config, nodeName string, log *slog.Logger, reg prometheus.Registere
 	c := &Client{config: config, scheme: newScheme()}
 	m := newMetrics(reg)
 	c.pods = newPodStore(nodeName, c.connect, log, m)
-	c.nodes = newNodeStore(c.connect, log, m)
+	c.podDetails = newStore(podDetailKind(), c.connect, log, m)
+	c.nodes = newStore(nodeKind(), c.connect, log, m)
+	c.services = newStore(serviceKind(), c.connect, log, m)
+	c.endpointSlices = newStore(endpointSliceKind(), c.connect, log, m)
+	c.ingresses = newStore(ingressKind(), c.connect, log, m)
+	c.namespaces = newStore(namespaceKind(), c.connect, log, m)
 	return c, nil
 }
 
 // Pods returns the store of this node's pods. It is empty until its Run is running.
 func (c *Client) Pods() *PodStore { return c.pods }
 
-// Nodes returns the store of the cluster's nodes. It is empty until its Run is running.
-func (c *Client) Nodes() *NodeStore { return c.nodes }
+// Namespace returns the namespace that Ingot runs in, that of its pod. Outside of a cluster
+// there is none.
+func (c *Client) Namespace() (string, error) {
+	data, err := os.ReadFile(filepath.Join(serviceAccountDir, "namespace"))
+	if err != nil {
+		return "", fmt.Errorf("find the namespace that Ingot runs in: %w; name namespaces instead of own_namespace", err)
+	}
+	return strings.TrimSpace(string(data)), nil
+}
+
+// PodDetails returns the store of the pods of the cluster. It, like the following ones, is empty
+// until its Run is running.
+func (c *Client) PodDetails() *Store[PodDetail] { return c.podDetails }
+
+// Nodes returns the store of the cluster's nodes.
+func (c *Client) Nodes() *Store[Node] { return c.nodes }
+
+// Services returns the store of services.
+func (c *Client) Services() *Store[Service] { return c.services }
+
+// EndpointSlices returns the store of endpoint slices. Its Users are those of pods.
+func (c *Client) EndpointSlices() *Store[EndpointSlice] { return c.endpointSlices }
+
+// Ingresses returns the store of ingresses.
+func (c *Client) Ingresses() *Store[Ingress] { return c.ingresses }
+
+// Namespaces returns the store of what is known of namespaces.
+func (c *Client) Namespaces() *Store[Meta] { return c.namespaces }
+
+// Shared is what there is to do with a [Store] whatever its objects are.
+type Shared interface {
+	Kind() string
+	Needed() bool
+	Run(ctx context.Context) error
+	Synced() bool
+	Refused() bool
+	Err() error
+	Status() []Status
+}
+
+// Needed returns the stores that have been told of users, for the program to run.
+func (c *Client) Needed() []Shared {
+	return slices.DeleteFunc(c.shared(), func(s Shared) bool { return !s.Needed() })
+}
+
+func (c *Client) shared() []Shared {
+	return []Shared{c.podDetails, c.nodes, c.services, c.endpointSlices, c.ingresses, c.namespaces}
+}
 
 // Status returns a snapshot of the stores that are running.
 func (c *Client) Status() []Status {
-	var all []Status
-	for _, s := range []Status{c.pods.Status(), c.nodes.Status()} {
-		if s.Running {
-			all = append(all, s)
-		}
+	all := []Status{c.pods.Status()}
+	for _, s := range c.shared() {
+		all = append(all, s.Status()...)
 	}
-	return all
+	return slices.DeleteFunc(all, func(s Status) bool { return !s.Running })
 }
 
 // connect returns the connection that all stores share. It is made on first use, so that a
@@ -168,8 +229,13 @@ func location(cfg Config, accountDir string) (*rest.Config, error) {
 // know all of Kubernetes, at some megabytes of memory.
 func newScheme() *runtime.Scheme {
 	s := runtime.NewScheme()
-	s.AddKnownTypes(corev1.SchemeGroupVersion, &corev1.Node{}, &corev1.NodeList{})
-	metav1.AddToGroupVersion(s, corev1.SchemeGroupVersion)
+	s.AddKnownTypes(corev1.SchemeGroupVersion, &corev1.Node{}, &corev1.NodeList{},
+		&corev1.Pod{}, &corev1.PodList{}, &corev1.Service{}, &corev1.ServiceList{})
+	s.AddKnownTypes(discoveryv1.SchemeGroupVersion, &discoveryv1.EndpointSlice{}, &discoveryv1.EndpointSliceList{})
+	s.AddKnownTypes(networkingv1.SchemeGroupVersion, &networkingv1.Ingress{}, &networkingv1.IngressList{})
+	for _, v := range []schema.GroupVersion{corev1.SchemeGroupVersion, discoveryv1.SchemeGroupVersion, networkingv1.SchemeGroupVersion} {
+		metav1.AddToGroupVersion(s, v)
+	}
 	// It returns an error only to fit a table of such functions, and has none to return.
 	if err := metav1.AddMetaToScheme(s); err != nil {
 		panic(err)

@@ -68,11 +68,14 @@ func (w *world) connect(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.config.QPS, c.config.Burst = 1000, 1000
-	for _, w := range []*watcher{c.pods.w, c.nodes.w} {
+	quick := func(w *watcher) {
 		p := &w.pace
 		w.trust = 200 * time.Millisecond
 		p.base, p.max, p.jitter = time.Millisecond, 20*time.Millisecond, func() float64 { return 0 }
 	}
+	quick(c.pods.w)
+	c.podDetails.prepare, c.nodes.prepare, c.services.prepare = quick, quick, quick
+	c.endpointSlices.prepare, c.ingresses.prepare, c.namespaces.prepare = quick, quick, quick
 	w.Client = c
 }
 

@@ -78,12 +78,14 @@ type podRef struct {
 func newPodStore(nodeName string, connect func() (rest.Interface, error), log *slog.Logger, m *metrics) *PodStore {
 	s := &PodStore{changes: newChanges(), byUID: map[string]*podRef{}}
 	s.w = newWatcher(resource{
+		name:       "pods",
 		kind:       "pods",
+		path:       corePath,
 		accept:     podAccept,
 		acceptList: podListAccept,
 		selector:   "spec.nodeName=" + nodeName,
 		object:     &metav1.PartialObjectMetadata{},
-		strip:      s.strip,
+		keep:       s.strip,
 	}, connect, log, m)
 	return s
 }
@@ -123,8 +125,8 @@ func (s *PodStore) Pod(namespace, name, uid string) (Pod, bool) {
 // not found is not known to the API server either, a moment of delay aside.
 func (s *PodStore) Synced() bool { return s.w.synced() }
 
-// Changed returns a channel that is closed at the next change of the store. Take it before
-// reading the store; see [NodeStore.Changed].
+// Changed returns a channel that is closed at the next change of the store; many changes
+// close it once. Take it before reading the store, so that no change falls between.
 func (s *PodStore) Changed() <-chan struct{} { return s.changes.next() }
 
 // Err returns why the store may be out of date, nil when it is current.
@@ -314,10 +316,10 @@ func ownerOf(o *metav1.PartialObjectMetadata) Owner {
 }
 
 // strip removes what will not be kept, before the object waits for the end of a list.
-func (s *PodStore) strip(obj runtime.Object) {
+func (s *PodStore) strip(obj runtime.Object) runtime.Object {
 	o, ok := obj.(*metav1.PartialObjectMetadata)
 	if !ok {
-		return
+		return obj
 	}
 	o.ManagedFields, o.Finalizers = nil, nil
 	all := o.Annotations
@@ -331,4 +333,5 @@ func (s *PodStore) strip(obj runtime.Object) {
 			o.Annotations[key] = v
 		}
 	}
+	return o
 }

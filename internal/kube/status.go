@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -11,10 +12,12 @@ import (
 
 // Status is a snapshot of one store for the status page.
 type Status struct {
-	// Kind is the resource that is watched, pods or nodes; Selector is the field selector
-	// that narrows it, if any.
-	Kind     string `json:"kind"`
-	Selector string `json:"selector,omitempty"`
+	// Kind is what is watched, the label kind of the metrics. Namespace, Selector, which is
+	// the field selector, and LabelSelector narrow it, if set.
+	Kind          string `json:"kind"`
+	Namespace     string `json:"namespace,omitempty"`
+	Selector      string `json:"selector,omitempty"`
+	LabelSelector string `json:"label_selector,omitempty"`
 	// Running tells whether the store's Run is running.
 	Running bool `json:"running"`
 	// Synced tells whether the store has had a whole list since the start.
@@ -36,12 +39,18 @@ type Status struct {
 // errNotListed is the state between the start and the first whole list.
 var errNotListed = errors.New("the first list has not arrived yet")
 
-// explain adds to an error of the API server what the operator can do about it.
-func explain(kind string, err error) error {
+// explain adds to an error of the API server what can be done about it.
+func (r resource) explain(err error) error {
+	kind := r.kind
 	switch {
+	case apierrors.IsForbidden(err) && r.namespace != "":
+		return fmt.Errorf("watch %s in namespace %s: %w; grant the service account in that namespace the rule "+
+			`{apiGroups: [%q], resources: [%s], verbs: [list, watch]}`, kind, r.namespace, err, r.group, kind)
 	case apierrors.IsForbidden(err):
 		return fmt.Errorf("watch %s: %w; grant the service account the rule "+
-			`{apiGroups: [""], resources: [%s], verbs: [list, watch]}`, kind, err, kind)
+			`{apiGroups: [%q], resources: [%s], verbs: [list, watch]}`, kind, err, r.group, kind)
+	case apierrors.IsNotFound(err):
+		return fmt.Errorf("watch %s: %w; the API server does not know %s yet, which is looked for again", kind, err, strings.TrimPrefix(r.path, "/apis/")+" "+kind)
 	case apierrors.IsUnauthorized(err):
 		return fmt.Errorf("watch %s: %w; the API server does not accept the token of the service account "+
 			"or of kubernetes.kubeconfig_file", kind, err)

@@ -92,10 +92,10 @@ func (s *stream) pass(ev watch.Event) bool {
 		}
 	} else {
 		s.w.pace.progress()
-		s.w.m.events.WithLabelValues(s.w.kind).Inc()
+		s.w.m.events.WithLabelValues(s.w.name).Inc()
 		s.w.contact()
 		s.w.recovered()
-		s.w.strip(ev.Object)
+		ev.Object = s.w.keep(ev.Object)
 	}
 	s.events++
 	select {

@@ -30,14 +30,19 @@ const (
 
 // resource is what tells the watch of one kind from that of another.
 type resource struct {
-	kind       string // as in the URL, and as value of the label kind
+	name       string // as value of the label kind and in logs
+	kind       string // as in the URL
+	group      string // of the API, empty for that of the core
+	path       string // of the group and version in the URL
+	namespace  string // to watch in, empty for all
 	accept     string // media types of a watch, the preferred first
 	acceptList string // the same of a plain list
 	selector   string // field selector, may be empty
+	label      string // label selector, may be empty
 	object     runtime.Object
-	// strip removes what the store will not keep, before the object waits in memory for the
-	// end of a list. It may change the object.
-	strip func(runtime.Object)
+	// keep returns what stays of an object, before it waits in memory for the end of a list.
+	// It may change the object and return it, and has the type of object above.
+	keep func(runtime.Object) runtime.Object
 }
 
 // watcher keeps one store current: it runs client-go's reflector, paces every request that
@@ -51,27 +56,31 @@ type watcher struct {
 	pace    pace
 
 	trust time.Duration // see trustAfter
+	// whole tells whether the other watches of the same store have their lists too.
+	whole func() bool
 
 	mu     sync.Mutex // guards all below
 	status Status
 	err    error
+	no     bool // The error is that the API server refuses, for a lack that may be mended.
 }
 
 func newWatcher(r resource, connect func() (rest.Interface, error), log *slog.Logger, m *metrics) *watcher {
-	m.objects.WithLabelValues(r.kind)
-	m.synced.WithLabelValues(r.kind)
-	m.events.WithLabelValues(r.kind)
-	m.lists.WithLabelValues(r.kind)
-	m.restarts.WithLabelValues(r.kind)
+	m.objects.WithLabelValues(r.name)
+	m.synced.WithLabelValues(r.name)
+	m.events.WithLabelValues(r.name)
+	m.lists.WithLabelValues(r.name)
+	m.restarts.WithLabelValues(r.name)
 	return &watcher{
 		resource: r,
 		connect:  connect,
 		params:   runtime.NewParameterCodec(newScheme()),
-		log:      log.With("kind", r.kind),
+		log:      log.With("kind", r.name),
 		m:        m,
 		pace:     newPace(),
 		trust:    trustAfter,
-		status:   Status{Kind: r.kind, Selector: r.selector},
+		whole:    func() bool { return true },
+		status:   Status{Kind: r.name, Namespace: r.namespace, Selector: r.selector, LabelSelector: r.label},
 	}
 }
 
@@ -107,8 +116,8 @@ func (w *watcher) run(ctx context.Context, store cache.ReflectorStore) error {
 	}
 	r := cache.NewReflectorWithOptions(lw, w.object, store, cache.ReflectorOptions{
 		Logger:          &quiet,
-		Name:            w.kind,
-		TypeDescription: w.kind,
+		Name:            w.name,
+		TypeDescription: w.name,
 		// The reflector sleeps its own pauses without looking at the context. The pauses are
 		// made in list and watch instead.
 		Backoff: &wait.Backoff{Duration: time.Millisecond, Steps: 1},
@@ -127,7 +136,7 @@ func (w *watcher) list(ctx context.Context, opts metav1.ListOptions) (runtime.Ob
 	if err := w.pace.wait(ctx); err != nil {
 		return nil, err
 	}
-	opts.FieldSelector = w.selector
+	opts.FieldSelector, opts.LabelSelector = w.selector, w.label
 	conn, err := w.connect()
 	if err != nil {
 		return nil, w.failed(err)
@@ -152,7 +161,7 @@ func (w *watcher) list(ctx context.Context, opts metav1.ListOptions) (runtime.Ob
 // has; only what calls for another kind of request is returned to it.
 func (w *watcher) watch(ctx context.Context, opts metav1.ListOptions) (watch.Interface, error) {
 	opts.Watch = true
-	opts.FieldSelector = w.selector
+	opts.FieldSelector, opts.LabelSelector = w.selector, w.label
 	for {
 		if err := w.pace.wait(ctx); err != nil {
 			return nil, err
@@ -209,7 +218,7 @@ func (w *watcher) open(ctx context.Context, opts metav1.ListOptions) (*stream, e
 // request asks for no retries inside client-go, which would hide an API server that is
 // throttling from the store's status for minutes.
 func (w *watcher) request(conn rest.Interface, accept string, opts *metav1.ListOptions) *rest.Request {
-	return conn.Get().Resource(w.kind).SetHeader("Accept", accept).VersionedParams(opts, w.params).MaxRetries(0)
+	return conn.Get().AbsPath(w.path).NamespaceIfScoped(w.namespace, w.namespace != "").Resource(w.kind).SetHeader("Accept", accept).VersionedParams(opts, w.params).MaxRetries(0)
 }
 
 // streamingRefused tells whether the API server is one that does not offer streaming lists.
@@ -233,17 +242,18 @@ func otherRequest(err error) bool {
 
 // failed takes note of an error and returns it. The log has the first of a row.
 func (w *watcher) failed(err error) error {
-	w.m.failures.WithLabelValues(w.kind, reason(err)).Inc()
+	w.m.failures.WithLabelValues(w.name, reason(err)).Inc()
 	if s, ok := apierrors.SuggestsClientDelay(err); ok {
 		w.pace.notBefore(time.Duration(s) * time.Second)
 	}
 	if reason(err) == "expired" {
 		return err // Normal after a pause; the list that follows makes the store current.
 	}
-	explained := explain(w.kind, err)
+	explained := w.explain(err)
 	w.mu.Lock()
 	first := w.err == nil
 	w.err = explained
+	w.no = apierrors.IsForbidden(err) || apierrors.IsNotFound(err)
 	if first {
 		w.status.ErrorSince = time.Now()
 	}
@@ -264,7 +274,7 @@ func (w *watcher) opened() {
 	}
 	w.mu.Unlock()
 	if again {
-		w.m.restarts.WithLabelValues(w.kind).Inc()
+		w.m.restarts.WithLabelValues(w.name).Inc()
 	}
 	w.contact()
 }
@@ -284,7 +294,7 @@ func (w *watcher) recovered() {
 func (w *watcher) contact() {
 	now := time.Now()
 	w.set(func(s *Status) { s.LastContact = now })
-	w.m.lastContact.WithLabelValues(w.kind).Set(float64(now.UnixMilli()) / 1e3)
+	w.m.lastContact.WithLabelValues(w.name).Set(float64(now.UnixMilli()) / 1e3)
 }
 
 // listed takes note of a whole list that reached the store.
@@ -293,15 +303,25 @@ func (w *watcher) listed(objects int) {
 		s.Synced = true
 		s.Lists++
 	})
-	w.m.synced.WithLabelValues(w.kind).Set(1)
-	w.m.lists.WithLabelValues(w.kind).Inc()
+	if w.whole() {
+		w.m.synced.WithLabelValues(w.name).Set(1)
+	}
+	w.m.lists.WithLabelValues(w.name).Inc()
 	w.count(objects)
 }
 
-// count takes note of how many objects the store has.
+// count takes note of how many objects the watch has filled the store with.
 func (w *watcher) count(objects int) {
-	w.set(func(s *Status) { s.Objects = objects })
-	w.m.objects.WithLabelValues(w.kind).Set(float64(objects))
+	w.set(func(s *Status) {
+		w.m.objects.WithLabelValues(w.name).Add(float64(objects - s.Objects))
+		s.Objects = objects
+	})
+}
+
+// countMore is count for so many more than before.
+func (w *watcher) countMore(n int) {
+	w.set(func(s *Status) { s.Objects += n })
+	w.m.objects.WithLabelValues(w.name).Add(float64(n))
 }
 
 func (w *watcher) set(f func(*Status)) {
@@ -321,9 +341,16 @@ func (w *watcher) current() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.err == nil && !w.status.Synced {
-		return explain(w.kind, errNotListed)
+		return w.explain(errNotListed)
 	}
 	return w.err
+}
+
+// refused tells whether the API server refuses the watch for want of a permission or kind.
+func (w *watcher) refused() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.err != nil && w.no
 }
 
 func (w *watcher) snapshot() Status {

@@ -213,13 +213,11 @@ type JobConfig struct {
 	// ExtraScrapeMetrics adds three series a target. Default: scrape.extra_scrape_metrics.
 	ExtraScrapeMetrics *bool `yaml:"extra_scrape_metrics,omitempty"`
 
-	// StaticConfigs, FileSDConfigs and HTTPSDConfigs say where the targets come from.
-	StaticConfigs []discovery.StaticConfig `yaml:"static_configs,omitempty"`
-	FileSDConfigs []discovery.FileConfig   `yaml:"file_sd_configs,omitempty"`
-	HTTPSDConfigs []discovery.HTTPConfig   `yaml:"http_sd_configs,omitempty"`
-
-	// KubernetesSDConfigs and DNSSDConfigs are of jobs that Ingot writes itself. A
-	// configuration file cannot have them yet.
+	// StaticConfigs, FileSDConfigs, HTTPSDConfigs, KubernetesSDConfigs and DNSSDConfigs say
+	// where the targets come from.
+	StaticConfigs       []discovery.StaticConfig     `yaml:"static_configs,omitempty"`
+	FileSDConfigs       []discovery.FileConfig       `yaml:"file_sd_configs,omitempty"`
+	HTTPSDConfigs       []discovery.HTTPConfig       `yaml:"http_sd_configs,omitempty"`
 	KubernetesSDConfigs []discovery.KubernetesConfig `yaml:"kubernetes_sd_configs,omitempty"`
 	DNSSDConfigs        []discovery.DNSConfig        `yaml:"dns_sd_configs,omitempty"`
 

@@ -41,7 +41,7 @@ type Kube struct {
 	history   []kubeEvent
 	kinds     map[string]*kubeKind // by apiVersion and kind, and by URL path
 	pages     map[string][]map[string]any
-	refusals  map[string]KubeRefusal // by resource
+	refusals  map[string]KubeRefusal // by resource or namespace/resource
 	intercept func(http.ResponseWriter, *http.Request) bool
 	requests  []KubeRequest
 	watches   map[*kubeWatch]bool
@@ -118,6 +118,7 @@ func StartKube(t testing.TB) *Kube {
 		k.AddResource("v1", kind, resource)
 	}
 	k.AddResource("discovery.k8s.io/v1", "EndpointSlice", "endpointslices")
+	k.AddResource("networking.k8s.io/v1", "Ingress", "ingresses")
 	if err := k.Up(); err != nil {
 		t.Fatal(err)
 	}
@@ -132,6 +133,15 @@ func (k *Kube) AddResource(apiVersion, kind, resource string) {
 	kk := &kubeKind{apiVersion: apiVersion, kind: kind, resource: resource, objects: map[string]map[string]any{}}
 	k.kinds[apiVersion+" "+kind] = kk
 	k.kinds[apiVersion+"/"+resource] = kk
+}
+
+// RemoveResource makes the server forget a kind and its objects, as removing its definition does.
+func (k *Kube) RemoveResource(apiVersion, kind, resource string) {
+	k.mu.Lock()
+	delete(k.kinds, apiVersion+" "+kind)
+	delete(k.kinds, apiVersion+"/"+resource)
+	k.mu.Unlock()
+	k.CloseWatches()
 }
 
 // Up makes the server listen, at the same address as before.
@@ -321,6 +331,14 @@ func (k *Kube) Refuse(resource string, r KubeRefusal) {
 	defer k.mu.Unlock()
 	k.refusals[resource] = r
 }
+
+// RefuseIn is [Kube.Refuse] for requests about one namespace.
+func (k *Kube) RefuseIn(namespace, resource string, r KubeRefusal) {
+	k.Refuse(namespace+"/"+resource, r)
+}
+
+// GrantIn ends what RefuseIn has begun.
+func (k *Kube) GrantIn(namespace, resource string) { k.Grant(namespace + "/" + resource) }
 
 // Grant ends a refusal.
 func (k *Kube) Grant(resource string) {

@@ -54,6 +54,9 @@ func (k *Kube) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		q.Get("sendInitialEvents") == "true", partial,
 	})
 	refusal, refused := k.refusals[kind.resource]
+	if in, ok := k.refusals[namespace+"/"+kind.resource]; ok {
+		refusal, refused = in, true
+	}
 	k.mu.Unlock()
 	switch {
 	case refused:
