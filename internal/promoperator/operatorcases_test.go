@@ -95,12 +95,9 @@ func TestJobsAreThoseOfTheOperator(t *testing.T) {
 
 // outOfScope says what puts a whole class of cases beside the point.
 func (c *recordedCase) outOfScope() string {
-	version := strings.TrimPrefix(c.Prometheus.Spec.Version, "v")
 	switch {
 	case len(c.ServiceMonitors)+len(c.PodMonitors)+len(c.Probes)+len(c.ScrapeConfigs) == 0:
 		return "no object of the four kinds"
-	case version != "" && !strings.HasPrefix(version, "3."):
-		return "written for a Prometheus before 3"
 	case slices.ContainsFunc(slices.Collect(maps.Values(c.ScrapeConfigs)), func(m *monitoringv1alpha1.ScrapeConfig) bool { return len(otherDiscovery(&m.Spec)) > 0 }):
 		return "a kind of discovery that Ingot does not have"
 	case c.Error != "":
