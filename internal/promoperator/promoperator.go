@@ -23,6 +23,7 @@ import (
 	"github.com/prometheus/prometheus/model/relabel"
 
 	"github.com/ingot-telemetry/ingot/internal/config"
+	"github.com/ingot-telemetry/ingot/internal/httpclient"
 	"github.com/ingot-telemetry/ingot/internal/scrape"
 )
 
@@ -186,6 +187,12 @@ func (o *object) add(job scrape.JobConfig, field string) {
 		job.MetricRelabelConfigs = append(job.MetricRelabelConfigs, o.set(label, o.namespace, anything))
 	}
 	job.MetricRelabelConfigs = append(job.MetricRelabelConfigs, o.kind.MetricRelabelConfigs...)
+	if len(o.problems) == 0 {
+		o.problems.Merge(field, httpclient.Validate(&job.HTTPClientConfig))
+		for i := range job.HTTPSDConfigs {
+			o.problems.Merge(config.Index(field+".httpSDConfigs", i), httpclient.Validate(&job.HTTPSDConfigs[i].HTTPClientConfig))
+		}
+	}
 	if len(o.problems) == 0 {
 		o.problems.Merge(field, job.Validate(o.global))
 	}
