@@ -246,6 +246,7 @@ func (o *object) value(field string, s monitoringv1.SecretOrConfigMap) string {
 	case s.Secret != nil:
 		return o.secret(field+".secret", *s.Secret)
 	case s.ConfigMap != nil:
+		o.refer("ConfigMap", s.ConfigMap.Name)
 		v, err := o.configMaps.ConfigMap(o.namespace, s.ConfigMap.Name, s.ConfigMap.Key)
 		if err != nil {
 			o.reject(field+".configMap", "%v", err)
@@ -257,6 +258,7 @@ func (o *object) value(field string, s monitoringv1.SecretOrConfigMap) string {
 
 // secret returns the value of a key of a Secret in the namespace of the object.
 func (o *object) secret(field string, s corev1.SecretKeySelector) string {
+	o.refer("Secret", s.Name)
 	v, err := o.secrets.Secret(o.namespace, s.Name, s.Key)
 	if err != nil {
 		o.reject(field, "%v", err)

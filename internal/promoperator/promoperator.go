@@ -69,7 +69,14 @@ type Translation struct {
 	Jobs []scrape.JobConfig
 	// Warnings are the parts of the object that are not honoured, or not as one would think.
 	Warnings []Warning
+	// References are what values were asked of. When one of them changes, the object is to be
+	// translated again. They are there also when the object is rejected, perhaps since one is
+	// missing.
+	References []Reference
 }
+
+// Reference names a Secret or a ConfigMap, as Kind says.
+type Reference struct{ Kind, Namespace, Name string }
 
 // Warning is a part of an object that Ingot does not honour as it stands there.
 type Warning struct {
@@ -126,10 +133,11 @@ type object struct {
 	// job is the name of the object's jobs, without the number of the endpoint.
 	job string
 	// class is the scrape class of the object, the zero class where it has none.
-	class    ScrapeClass
-	jobs     []scrape.JobConfig
-	warnings []Warning
-	problems config.Problems
+	class      ScrapeClass
+	jobs       []scrape.JobConfig
+	warnings   []Warning
+	references []Reference
+	problems   config.Problems
 }
 
 func (t *Translator) object(kind Kind, prefix, namespace, name string, class *string) *object {
@@ -168,6 +176,13 @@ func (o *object) warn(field, format string, args ...any) {
 	}
 }
 
+// refer notes that a value of a Secret or a ConfigMap is asked for.
+func (o *object) refer(kind, name string) {
+	if r := (Reference{kind, o.namespace, name}); !slices.Contains(o.references, r) {
+		o.references = append(o.references, r)
+	}
+}
+
 // newJob returns a job with the defaults and what the configuration gives to all jobs of the
 // kind.
 func (o *object) newJob(name string) scrape.JobConfig {
@@ -201,7 +216,7 @@ func (o *object) add(job scrape.JobConfig, field string) {
 
 func (o *object) done() (Translation, error) {
 	if err := o.problems.Err(); err != nil {
-		return Translation{Warnings: o.warnings}, err
+		return Translation{Warnings: o.warnings, References: o.references}, err
 	}
-	return Translation{Jobs: o.jobs, Warnings: o.warnings}, nil
+	return Translation{Jobs: o.jobs, Warnings: o.warnings, References: o.references}, nil
 }
