@@ -2,12 +2,14 @@ package kube
 
 import (
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/ingot-telemetry/ingot/test/kit"
@@ -168,4 +170,52 @@ func TestDetailsOfAPodAreWhatTargetsNeed(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
 	}
+}
+
+// TestPodsAndEndpointsOfAClusterAreSmall holds what one of them costs, as there may be more
+// than a hundred thousand of each (K16). Each string is on its own as after decoding.
+func TestPodsAndEndpointsOfAClusterAreSmall(t *testing.T) {
+	const (
+		pods      = 5000
+		podBudget = 1000 // bytes
+		endBudget = 700  // bytes an endpoint, with its place in the index by pods
+	)
+	w := newWorld(t)
+	details := sink[PodDetail]{w.podDetails, w.podDetails.begin()[0]}
+	slices := sink[EndpointSlice]{w.endpointSlices, w.endpointSlices.begin()[0]}
+	start := liveHeap()
+	for i := range pods {
+		p := &corev1.Pod{ObjectMeta: realisticPod(i).ObjectMeta}
+		p.Spec = corev1.PodSpec{NodeName: fmt.Sprintf("node-%d", i%100), Containers: []corev1.Container{{
+			Name: strings.Clone("main"), Image: strings.Clone("registry.example.org/shop/checkout-api:2.14.3"),
+			Env:   []corev1.EnvVar{{Name: "X", Value: strings.Repeat("x", 4000)}},
+			Ports: []corev1.ContainerPort{{Name: strings.Clone("http"), ContainerPort: 8080, Protocol: "TCP"}},
+		}}}
+		p.Status = corev1.PodStatus{Phase: "Running", PodIP: fmt.Sprintf("10.2.%d.%d", i/250, i%250), HostIP: fmt.Sprintf("10.0.0.%d", i%100)}
+		p.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "main", ContainerID: fmt.Sprintf("containerd://%064d", i)}}
+		if err := details.Add(w.podDetails.carry(p)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mid := liveHeap()
+	for i := 0; i < pods; i += 100 {
+		e := &discoveryv1.EndpointSlice{ObjectMeta: metav1.ObjectMeta{Namespace: "payment-services", Name: fmt.Sprintf("checkout-api-%05d", i)}}
+		for k := range 100 {
+			yes, node, zone := true, fmt.Sprintf("node-%d", k), strings.Clone("europe-west1-b")
+			e.Endpoints = append(e.Endpoints, discoveryv1.Endpoint{
+				Addresses: []string{fmt.Sprintf("10.2.%d.%d", (i+k)/250, (i+k)%250)}, NodeName: &node, Zone: &zone,
+				Conditions: discoveryv1.EndpointConditions{Ready: &yes, Serving: &yes},
+				TargetRef:  &corev1.ObjectReference{Kind: strings.Clone("Pod"), Namespace: "payment-services", Name: fmt.Sprintf("checkout-api-7d9f6c5b8d-%05d", i+k), UID: "u"},
+			})
+		}
+		if err := slices.Add(w.endpointSlices.carry(e)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pod, end := (mid-start)/pods, (liveHeap()-mid)/pods
+	t.Logf("%d bytes a pod, %d bytes an endpoint", pod, end)
+	if pod > podBudget || end > endBudget {
+		t.Errorf("%d bytes a pod and %d an endpoint, want at most %d and %d", pod, end, podBudget, endBudget)
+	}
+	runtime.KeepAlive(w)
 }

@@ -275,11 +275,11 @@ func unsupported(key string) string {
 		return "is not supported; failed scrapes are in the log and on the status page, with their reason"
 	case "scrape_classic_histograms":
 		return "has another name since Prometheus 3, use always_scrape_classic_histograms"
-	case "file_sd_configs", "http_sd_configs":
+	case "file_sd_configs", "http_sd_configs", "dns_sd_configs", "kubernetes_sd_configs":
 		return ""
 	}
 	if strings.HasSuffix(key, "_sd_configs") {
-		return "is not supported; use static_configs, file_sd_configs or http_sd_configs"
+		return "is not supported; use static_configs, or file_sd_configs, http_sd_configs, dns_sd_configs, kubernetes_sd_configs"
 	}
 	return ""
 }

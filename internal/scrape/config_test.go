@@ -169,8 +169,8 @@ func TestWrongJobsAreRefusedWithPathAndCure(t *testing.T) {
 		`scrape_configs[0].metric_name_escaping_scheme: must be one of allow-utf-8, underscores, dots, values, is "none"`,
 		"scrape_configs[1].metric_name_escaping_scheme: must not be allow-utf-8 under metric_name_validation_scheme legacy; use underscores",
 		"scrape_configs[1].native_histogram_min_bucket_factor: must be 0 or the smallest growth of buckets, such as 1.1, is -1")
-	f("- {job_name: a, dns_sd_configs: [{names: [x]}], scrape_failure_log_file: x, http_sd_configs: []}\n- {job_name: b, scrape_classic_histograms: true}",
-		"scrape_configs[0].dns_sd_configs: is not supported; use static_configs, file_sd_configs or http_sd_configs",
+	f("- {job_name: a, consul_sd_configs: [{names: [x]}], scrape_failure_log_file: x, http_sd_configs: []}\n- {job_name: b, scrape_classic_histograms: true}",
+		"scrape_configs[0].consul_sd_configs: is not supported; use static_configs, or file_sd_configs, http_sd_configs, dns_sd_configs, kubernetes_sd_configs",
 		"scrape_configs[0].scrape_failure_log_file: is not supported; failed scrapes are in the log and on the status page, with their reason",
 		"scrape_configs[1].scrape_classic_histograms: has another name since Prometheus 3, use always_scrape_classic_histograms")
 	f("- {job_name: a, static_configs: [{targets: ['http://a:1/']}], http_sd_configs: [{}]}",

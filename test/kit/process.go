@@ -96,6 +96,8 @@ type ProcessConfig struct {
 	Args []string
 	// Env is added to the environment, each NAME=value.
 	Env []string
+	// Unready has [Start] return when the program listens, though it be not ready.
+	Unready bool
 	// Wrap is a command that ends by executing the rest of its arguments in its place, such as
 	// setpriv, for a process with other rights.
 	Wrap []string
@@ -142,6 +144,15 @@ func Start(tb testing.TB, cfg ProcessConfig) *Process {
 			tb.Logf("log of ingot (pid %d):\n%s", p.cmd.Process.Pid, p.Log())
 		}
 	})
+	if cfg.Unready {
+		Eventually(tb, startLimit, "an address", func() error {
+			if p.Addr() == "" {
+				return errors.New("none is logged yet")
+			}
+			return nil
+		})
+		return p
+	}
 	if err := p.WaitReady(tb.Context()); err != nil {
 		tb.Fatal(err)
 	}
