@@ -51,9 +51,6 @@ func (p *program) scrapeClient(c scrape.JobConfig) (*http.Client, error) {
 
 // discoverySources returns one source for each discovery block of a job.
 func (p *program) discoverySources(c scrape.JobConfig) ([]discovery.Source, error) {
-	if len(c.DNSSDConfigs) > 0 {
-		return nil, fmt.Errorf("job %s: dns_sd_configs are not supported yet", c.JobName)
-	}
 	log := p.component("discovery").With("job", c.JobName)
 	var sources []discovery.Source
 	if len(c.StaticConfigs) > 0 {
@@ -68,6 +65,9 @@ func (p *program) discoverySources(c scrape.JobConfig) ([]discovery.Source, erro
 			return nil, err
 		}
 		sources = append(sources, discovery.NewHTTP(h, log, client, p.userAgent()))
+	}
+	for _, d := range c.DNSSDConfigs {
+		sources = append(sources, discovery.NewDNS(d, log, discovery.NewResolver()))
 	}
 	for i, k := range c.KubernetesSDConfigs {
 		source, err := discovery.NewKubernetes(k, p.cluster)
