@@ -24,12 +24,12 @@ const (
 // no counterpart: all discovery shares the connection of the block kubernetes.
 type KubernetesConfig struct {
 	// Role is what one target is made of: pod, service, endpoints, endpointslice, ingress
-	// or node.
+	// or node. Role endpoints is served from endpoint slices, with the labels of endpoints.
 	Role string `yaml:"role"`
 	// Namespaces are those to look in. Default: all.
 	Namespaces KubernetesNamespaces `yaml:"namespaces,omitempty"`
-	// Selectors are what the API server chooses objects by, one for each kind of object that
-	// the role reads. Default: all objects.
+	// Selectors choose objects, one for each kind of object that the role reads. The watch is
+	// narrowed by them where all jobs have the same. Default: all objects.
 	Selectors []KubernetesSelector `yaml:"selectors,omitempty"`
 	// AttachMetadata adds labels of related objects to each target.
 	AttachMetadata AttachMetadata `yaml:"attach_metadata,omitempty"`
@@ -50,7 +50,9 @@ type KubernetesSelector struct {
 	Role string `yaml:"role"`
 	// Label is a label selector such as app=web,tier in (a,b),!canary.
 	Label string `yaml:"label,omitempty"`
-	// Field is a field selector such as spec.nodeName=a.
+	// Field is a field selector such as spec.nodeName=a. Known are metadata.name and
+	// metadata.namespace, of pods also spec.nodeName, status.phase and status.podIP, of
+	// services spec.clusterIP and spec.type.
 	Field string `yaml:"field,omitempty"`
 }
 
