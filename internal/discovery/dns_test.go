@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,11 +19,14 @@ import (
 
 // zone answers with what is in it, by type and name, until a name fails.
 type zone struct {
+	mu      sync.Mutex // guards all
 	records map[string][]string
 	failing map[string]error
 }
 
 func (z *zone) find(kind, name string) ([]string, error) {
+	z.mu.Lock()
+	defer z.mu.Unlock()
 	if err := z.failing[name]; err != nil {
 		return nil, err
 	}
@@ -119,11 +123,15 @@ func TestNameThatCannotBeLookedUpKeepsItsTargets(t *testing.T) {
 			}
 		}
 		want("at first", "10.0.0.1:1 10.0.0.2:1", "<nil>")
+		z.mu.Lock()
 		z.failing["a"] = &net.DNSError{Err: "server misbehaving", Name: "a", IsTemporary: true}
 		z.records["ip4 b"] = []string{"10.0.0.3"}
+		z.mu.Unlock()
 		want("one name fails", "10.0.0.1:1 10.0.0.3:1", "look up A records of a")
+		z.mu.Lock()
 		delete(z.failing, "a")
 		delete(z.records, "ip4 a")
+		z.mu.Unlock()
 		want("the name is gone", "10.0.0.3:1", "<nil>")
 	})
 }

@@ -62,6 +62,8 @@ type Client struct {
 	ingresses      *Store[Ingress]
 	namespaces     *Store[Meta]
 
+	secrets, configMaps *Values
+
 	mu   sync.Mutex // guards conn
 	conn rest.Interface
 }
@@ -87,6 +89,8 @@ func New(cfg Config, nodeName string, log *slog.Logger, reg prometheus.Registere
 	c.endpointSlices = newStore(endpointSliceKind(), c.connect, log, m)
 	c.ingresses = newStore(ingressKind(), c.connect, log, m)
 	c.namespaces = newStore(namespaceKind(), c.connect, log, m)
+	c.secrets = newValues(secretKind, c.connect, log, m)
+	c.configMaps = newValues(configMapKind, c.connect, log, m)
 	return c, nil
 }
 
@@ -122,6 +126,12 @@ func (c *Client) Ingresses() *Store[Ingress] { return c.ingresses }
 // Namespaces returns the store of what is known of namespaces.
 func (c *Client) Namespaces() *Store[Meta] { return c.namespaces }
 
+// Secrets returns the Secrets that are wanted by name.
+func (c *Client) Secrets() *Values { return c.secrets }
+
+// ConfigMaps returns the ConfigMaps that are wanted by name.
+func (c *Client) ConfigMaps() *Values { return c.configMaps }
+
 // Shared is what there is to do with a [Store] whatever its objects are.
 type Shared interface {
 	Kind() string
@@ -148,6 +158,7 @@ func (c *Client) Status() []Status {
 	for _, s := range c.shared() {
 		all = append(all, s.Status()...)
 	}
+	all = append(append(all, c.secrets.Status()...), c.configMaps.Status()...)
 	return slices.DeleteFunc(all, func(s Status) bool { return !s.Running })
 }
 
@@ -230,7 +241,8 @@ func location(cfg Config, accountDir string) (*rest.Config, error) {
 func newScheme() *runtime.Scheme {
 	s := runtime.NewScheme()
 	s.AddKnownTypes(corev1.SchemeGroupVersion, &corev1.Node{}, &corev1.NodeList{},
-		&corev1.Pod{}, &corev1.PodList{}, &corev1.Service{}, &corev1.ServiceList{})
+		&corev1.Pod{}, &corev1.PodList{}, &corev1.Service{}, &corev1.ServiceList{},
+		&corev1.Secret{}, &corev1.SecretList{}, &corev1.ConfigMap{}, &corev1.ConfigMapList{})
 	s.AddKnownTypes(discoveryv1.SchemeGroupVersion, &discoveryv1.EndpointSlice{}, &discoveryv1.EndpointSliceList{})
 	s.AddKnownTypes(networkingv1.SchemeGroupVersion, &networkingv1.Ingress{}, &networkingv1.IngressList{})
 	for _, v := range []schema.GroupVersion{corev1.SchemeGroupVersion, discoveryv1.SchemeGroupVersion, networkingv1.SchemeGroupVersion} {

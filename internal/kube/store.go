@@ -91,6 +91,9 @@ func (s *Store[T]) Run(ctx context.Context) error {
 		wg.Go(func() { _ = w.run(ctx, sink[T]{s, w}) })
 	}
 	wg.Wait()
+	for _, w := range watches {
+		w.ended()
+	}
 	return nil
 }
 
@@ -244,19 +247,22 @@ func (s *Store[T]) Status() []Status {
 	return all
 }
 
+// attach has a feed gather changes of the store, or no longer.
+func (s *Store[T]) attach(f *Feed, on bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.feeds[f] = true; !on {
+		delete(s.feeds, f)
+	}
+}
+
 // Follow returns a feed that gathers the names of objects that change from now on, and what
 // ends it. It is to be taken before the store is read. After each change wake, which several
 // feeds may share, holds a token.
 func (s *Store[T]) Follow(wake chan struct{}) (feed *Feed, end func()) {
 	feed = &Feed{wake: wake}
-	s.mu.Lock()
-	s.feeds[feed] = true
-	s.mu.Unlock()
-	return feed, func() {
-		s.mu.Lock()
-		delete(s.feeds, feed)
-		s.mu.Unlock()
-	}
+	s.attach(feed, true)
+	return feed, func() { s.attach(feed, false) }
 }
 
 // Feed is what one reader has not looked at yet since it has changed: names only, so that an

@@ -318,6 +318,11 @@ func (w *watcher) count(objects int) {
 	})
 }
 
+// ended takes the objects of a watch that will not go on out of the metrics.
+func (w *watcher) ended() {
+	w.set(func(s *Status) { w.m.objects.WithLabelValues(w.name).Sub(float64(s.Objects)) })
+}
+
 // countMore is count for so many more than before.
 func (w *watcher) countMore(n int) {
 	w.set(func(s *Status) { s.Objects += n })

@@ -186,7 +186,7 @@ func TestK8RefusedKindStopsItsJobAlone(t *testing.T) {
 // K23: a pod with an address of the newer family alone.
 func TestK23AddressesOfBothFamilies(t *testing.T) {
 	t.Parallel()
-	ln, err := net.Listen("tcp", "[::1]:0") //nolint:noctx // Closed at once.
+	ln, err := net.Listen("tcp", "[::1]:0")
 	if err != nil {
 		t.Skip("no IPv6 here")
 	}
@@ -197,13 +197,24 @@ func TestK23AddressesOfBothFamilies(t *testing.T) {
 		"spec":   map[string]any{"containers": []any{map[string]any{"name": "m", "ports": []any{map[string]any{"containerPort": ln.Addr().(*net.TCPAddr).Port}}}}},
 		"status": map[string]any{"podIP": "::1", "phase": "Running"},
 	})
-	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("six 6\n")) })} //nolint:gosec // In a test.
-	ln, err = net.Listen("tcp", ln.Addr().String())                                                                                    //nolint:noctx // Closed with the server.
+	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("six 6\n")) })}
+	ln, err = net.Listen("tcp", ln.Addr().String())
 	check(t, err)
 	go func() { _ = srv.Serve(ln) }()
 	t.Cleanup(func() { _ = srv.Close() })
 	mimir, _ := inCluster(t, k, podJob)
 	waitEnds(t, mimir, "the scrape", fmt.Sprintf(`six{pod="six",instance=%q}`, ln.Addr()), 1, false)
+}
+
+// A name that has an address is a target.
+func TestNamesAreScrapedByTheirRecords(t *testing.T) {
+	t.Parallel()
+	all, mimir := targets(t, 1, 3), kit.StartMetrics(t, kit.MetricsConfig{})
+	_, port := hostPort(t, all[0])
+	kit.Start(t, kit.ProcessConfig{Config: config([]string{prometheusTo("metrics", mimir.PushURL())}, []string{
+		fmt.Sprintf("{job_name: names, dns_sd_configs: [{names: [localhost], type: A, port: %d}]}", port),
+	})})
+	waitEnds(t, mimir, "the scrape", `seq{job="names"}`, 3, false)
 }
 
 // ready returns the status code of the readiness page.
