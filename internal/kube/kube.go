@@ -63,6 +63,7 @@ type Client struct {
 	namespaces     *Store[Meta]
 
 	secrets, configMaps *Values
+	custom              map[string]*Store[Custom] // By kind.
 
 	mu   sync.Mutex // guards conn
 	conn rest.Interface
@@ -89,6 +90,10 @@ func New(cfg Config, nodeName string, log *slog.Logger, reg prometheus.Registere
 	c.endpointSlices = newStore(endpointSliceKind(), c.connect, log, m)
 	c.ingresses = newStore(ingressKind(), c.connect, log, m)
 	c.namespaces = newStore(namespaceKind(), c.connect, log, m)
+	c.custom = map[string]*Store[Custom]{}
+	for _, k := range customKinds() {
+		c.custom[k.Kind] = newStore(k.store(), c.connect, log, m)
+	}
 	c.secrets = newValues(secretKind, c.connect, log, m)
 	c.configMaps = newValues(configMapKind, c.connect, log, m)
 	return c, nil
@@ -126,6 +131,10 @@ func (c *Client) Ingresses() *Store[Ingress] { return c.ingresses }
 // Namespaces returns the store of what is known of namespaces.
 func (c *Client) Namespaces() *Store[Meta] { return c.namespaces }
 
+// Custom returns the store of a kind of the Prometheus Operator: ServiceMonitor, PodMonitor,
+// Probe or ScrapeConfig; nil for another one.
+func (c *Client) Custom(kind string) *Store[Custom] { return c.custom[kind] }
+
 // Secrets returns the Secrets that are wanted by name.
 func (c *Client) Secrets() *Values { return c.secrets }
 
@@ -149,7 +158,11 @@ func (c *Client) Needed() []Shared {
 }
 
 func (c *Client) shared() []Shared {
-	return []Shared{c.podDetails, c.nodes, c.services, c.endpointSlices, c.ingresses, c.namespaces}
+	all := []Shared{c.podDetails, c.nodes, c.services, c.endpointSlices, c.ingresses, c.namespaces}
+	for _, k := range customKinds() {
+		all = append(all, c.custom[k.Kind])
+	}
+	return all
 }
 
 // Status returns a snapshot of the stores that are running.
@@ -248,6 +261,7 @@ func newScheme() *runtime.Scheme {
 	for _, v := range []schema.GroupVersion{corev1.SchemeGroupVersion, discoveryv1.SchemeGroupVersion, networkingv1.SchemeGroupVersion} {
 		metav1.AddToGroupVersion(s, v)
 	}
+	addCustomTo(s)
 	// It returns an error only to fit a table of such functions, and has none to return.
 	if err := metav1.AddMetaToScheme(s); err != nil {
 		panic(err)

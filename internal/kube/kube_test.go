@@ -75,6 +75,9 @@ func (w *world) connect(t *testing.T) {
 	}
 	quick(c.pods.w)
 	c.podDetails.prepare, c.nodes.prepare, c.services.prepare = quick, quick, quick
+	for _, s := range c.custom {
+		s.prepare = quick
+	}
 	c.secrets.prepare, c.configMaps.prepare = quick, quick
 	c.endpointSlices.prepare, c.ingresses.prepare, c.namespaces.prepare = quick, quick, quick
 	w.Client = c
