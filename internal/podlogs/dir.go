@@ -212,7 +212,7 @@ func (s *scanner) list(d *dir) (found []entry, changed bool, err error) {
 	watched := s.watchDir(d) // Before it is listed, so that nothing comes in between.
 	// Only a hint, taken by path. What is opened afterwards is verified.
 	if d.listed && !d.again {
-		if s.looks++; watched && s.scanning && (s.looks+s.pass)%watchedShare != 0 {
+		if s.looks++; watched && s.scanning && !s.closely && (s.looks+s.pass)%watchedShare != 0 {
 			return nil, false, nil // Its notices tell.
 		}
 		if unix.Stat(d.path, &s.stat) == nil && idOf(&s.stat) == d.id && mtimeOf(&s.stat) == d.mtime {

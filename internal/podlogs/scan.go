@@ -26,8 +26,8 @@ type scanner struct {
 	looks int32
 	// before are the files that had a name in the directory that is being looked at.
 	before []*tail
-	// scanning tells that everything is being looked at.
-	scanning bool
+	// scanning tells that everything is being looked at, closely that no notice is relied on.
+	scanning, closely bool
 	stat     unix.Stat_t
 	head     [fingerprintSize]byte
 	// most is the descriptor from which on none is used for a log file.
@@ -63,14 +63,14 @@ func newScanner(c *Collector) *scanner {
 }
 
 // watchDir asks for notice of changes in one directory, if it was not done before, and tells
-// whether it is watched.
-func (s *scanner) watchDir(d *dir) bool {
+// whether it was.
+func (s *scanner) watchDir(d *dir) (before bool) {
 	err := s.c.watchErr
 	if s.c.watch != nil {
-		err = s.c.watch.dir(d, s.scarce)
+		before, err = s.c.watch.dir(d, s.scarce)
 	}
 	if err == nil {
-		return true
+		return before
 	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return false // The kubelet may not have made it yet.
@@ -213,7 +213,9 @@ func (s *scanner) publish() {
 func (s *scanner) changes(now time.Time) {
 	touched, all := s.c.watch.take()
 	if all {
+		s.closely = true
 		s.scan(now)
+		s.closely = false
 		return
 	}
 	s.now = now

@@ -130,29 +130,29 @@ func (w *watch) take() (touched []touch, all bool) {
 	return touched, all
 }
 
-// dir asks for notices of what changes in a directory, unless that was done; with scarce it
-// does not try. It is to be called before the directory is listed.
-func (w *watch) dir(d *dir, scarce bool) error {
+// dir asks for notices of what changes in a directory, unless that was done, which before tells;
+// with scarce it does not try. It is to be called before the directory is listed.
+func (w *watch) dir(d *dir, scarce bool) (before bool, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if d.wd != 0 {
-		return nil
+		return true, nil
 	}
 	if scarce || w.spent() {
-		return errNoWatch
+		return false, errNoWatch
 	}
 	wd, err := w.n.dir(d.path)
 	if errors.Is(err, unix.ENOSPC) {
-		return errNoWatch
+		return false, errNoWatch
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
 	if w.dirs[wd] != d {
 		d.wd, d.twin = wd, w.dirs[wd]
 		w.dirs[wd] = d
 	}
-	return nil
+	return false, nil
 }
 
 // dropDir ends the notices about a directory.

@@ -285,25 +285,42 @@ func TestReaderSleepsWhileNothingHappens(t *testing.T) {
 	_ = r.c.Run(canceled(t))
 }
 
+// watchedTree returns a scanner that has seen that many containers, all of which it watches with
+// nobody to take the notices. grow gives each container a second file, and opened returns how many
+// files are open.
+func (r *rig) watchedTree(pods int) (s *scanner, later time.Time, grow func(), opened func() int) {
+	r.t.Helper()
+	r.idleTree(pods)
+	r.build()
+	var err error
+	if r.c.watch, err = newWatch(r.c.poke); err != nil {
+		r.t.Skip(err)
+	}
+	r.t.Cleanup(func() {
+		r.c.watch.close()
+		for _, x := range r.c.byID {
+			_ = x.file.close()
+		}
+	})
+	s, later = newScanner(r.c), time.Now().Add(time.Hour) // Nothing has changed just now then.
+	s.scan(later)
+	grow = func() {
+		names, err := os.ReadDir(r.root)
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		for _, name := range names {
+			openLog(r.t, filepath.Join(r.root, name.Name(), "main", "1.log")).out("a")
+		}
+	}
+	return s, later, grow, func() int { return len(r.c.Status().Files) }
+}
+
 func TestScansLookAtAllThatIsWatchedInTurn(t *testing.T) {
 	for pods := 1; pods <= 4; pods++ {
 		r := newRig(t)
-		r.idleTree(pods)
-		r.build()
-		var err error
-		if r.c.watch, err = newWatch(r.c.poke); err != nil { // Nobody takes its notices.
-			t.Skip(err)
-		}
-		s := newScanner(r.c)
-		later := time.Now().Add(time.Hour)
-		s.scan(later)
-		names, err := os.ReadDir(r.root)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, name := range names {
-			openLog(t, filepath.Join(r.root, name.Name(), "main", "1.log")).out("a")
-		}
+		s, later, grow, opened := r.watchedTree(pods)
+		grow()
 		before := s.reads
 		s.scan(later)
 		if n := s.reads - before; n == pods {
@@ -312,13 +329,42 @@ func TestScansLookAtAllThatIsWatchedInTurn(t *testing.T) {
 		for range watchedShare - 1 {
 			s.scan(later)
 		}
-		if n := len(r.c.Status().Files); n != 2*pods {
+		if n := opened(); n != 2*pods {
 			t.Errorf("after all scans %d files are open, want %d", n, 2*pods)
 		}
-		r.c.watch.close()
-		for _, x := range r.c.byID {
-			_ = x.file.close()
-		}
+	}
+}
+
+// What no notice told of is found by one look at everything, not by six of them a minute later.
+func TestLookAfterLostNoticesIsAtEverything(t *testing.T) {
+	const pods = 10
+	r := newRig(t)
+	s, later, grow, opened := r.watchedTree(pods)
+	grow()
+	r.c.watch.note([]notice{{wd: -1, lost: true}})
+	s.changes(later)
+	if n := opened(); n != 2*pods {
+		t.Errorf("%d files are open, want %d", n, 2*pods)
+	}
+}
+
+// What came before a directory was watched had no notice.
+func TestDirectoriesAreLookedAtWhenTheyAreWatchedAgain(t *testing.T) {
+	const pods = 10
+	r := newRig(t)
+	s, later, grow, opened := r.watchedTree(pods)
+	var ended []notice
+	for wd := range r.c.watch.dirs {
+		ended = append(ended, notice{wd: wd, ended: true})
+	}
+	for _, n := range ended {
+		r.c.watch.n.drop(n.wd)
+	}
+	r.c.watch.note(ended)
+	grow()
+	s.scan(later)
+	if n := opened(); n != 2*pods {
+		t.Errorf("%d files are open, want %d", n, 2*pods)
 	}
 }
 
