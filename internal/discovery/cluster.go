@@ -28,6 +28,7 @@ type Kubernetes struct {
 	client     *kube.Client
 	namespaces []string // Sorted; empty means all.
 	choose     map[string]chooser
+	only       kube.Selector
 	stores     []kube.Shared // Those that the targets depend on.
 }
 
@@ -63,6 +64,10 @@ func NewKubernetes(cfg KubernetesConfig, client *kube.Client) (*Kubernetes, erro
 			return nil, err
 		}
 		s.namespaces = append(s.namespaces, own)
+	}
+	var err error
+	if s.only, err = kube.ParseSelector(cfg.Only); err != nil {
+		return nil, err
 	}
 	slices.Sort(s.namespaces)
 	s.namespaces = slices.Compact(s.namespaces)

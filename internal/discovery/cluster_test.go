@@ -217,6 +217,25 @@ func TestJobsShareTheWatches(t *testing.T) {
 	}
 }
 
+// What a job of ours does not want has no targets, until it has the labels.
+func TestOnlyWhatAJobWantsHasTargets(t *testing.T) {
+	w := newWorld(t)
+	svc := func(team string) map[string]any {
+		return map[string]any{"apiVersion": "v1", "kind": "Service", "metadata": map[string]any{"namespace": "ns", "name": "svc", "labels": map[string]string{"team": team}}}
+	}
+	w.server.Put(t, sliceOf("ns", "s", "svc", "10.0.0.1", "p"))
+	w.server.Put(t, sliceOf("ns", "other", "none", "10.0.0.2", "p"))
+	w.server.Put(t, svc("a"))
+	_, updates := w.discover(t, KubernetesConfig{Role: RoleEndpointSlice, Only: "team in (b)"})
+	if got := <-updates; len(got) != 0 {
+		t.Errorf("targets of another team: %v", got)
+	}
+	w.server.Put(t, svc("b"))
+	until(t, updates, "__address__", "10.0.0.1:80")
+	w.server.Put(t, svc("c"))
+	until(t, updates, "__address__")
+}
+
 // BenchmarkChangedPod is the way of a change from the event of a pod to its targets, in a
 // cluster of 20 000 pods behind services.
 func BenchmarkChangedPod(b *testing.B) {

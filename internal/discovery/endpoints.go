@@ -44,13 +44,18 @@ func (s *clusterRun) sliceTargets(k kube.Key) []labels.Labels {
 		m.set("endpointslice_address_type", sl.AddressType)
 		m.object("endpointslice", sl.Meta)
 	}
+	var ofService model.Labels
 	if name != "" {
 		if svc, ok := s.service(kube.Key{Namespace: sl.Namespace, Name: name}); ok {
+			ofService = svc.Labels
 			if svc.PrimaryFamily != "" && svc.PrimaryFamily != sl.AddressType {
 				return nil
 			}
 			m.object("service", svc.Meta)
 		}
+	}
+	if !s.only.MatchesSet(ofService) {
+		return nil
 	}
 	if old {
 		m.object("endpoints", asEndpoints(sl, name))

@@ -33,6 +33,12 @@ type KubernetesConfig struct {
 	Selectors []KubernetesSelector `yaml:"selectors,omitempty"`
 	// AttachMetadata adds labels of related objects to each target.
 	AttachMetadata AttachMetadata `yaml:"attach_metadata,omitempty"`
+
+	// Only is a label selector of jobs that Ingot writes: for pods of pods, for ingresses of
+	// ingresses, else of services. What it does not choose has no targets, not even ones for
+	// relabelling to drop, so that a thousand jobs over the same objects cost each its own. It
+	// says what rules of the job say too.
+	Only string `yaml:"-"`
 }
 
 // KubernetesNamespaces is the block namespaces of kubernetes_sd_configs.
@@ -73,6 +79,9 @@ func (c KubernetesConfig) Validate() error {
 	if allowed == nil {
 		ps.Add("role", "must be one of pod, service, endpoints, endpointslice, ingress, node, is %q", c.Role)
 		return ps.Err()
+	}
+	if _, err := kube.ParseSelector(c.Only); err != nil {
+		ps.Merge("only", err)
 	}
 	for i, s := range c.Selectors {
 		path := config.Index("selectors", i)

@@ -20,7 +20,7 @@ const addressLabel = "__address__"
 // ports one without.
 func (s *clusterRun) podTargets(k kube.Key) []labels.Labels {
 	p, ok := s.pod(k)
-	if !ok || p.IP == "" {
+	if !ok || p.IP == "" || !s.only.MatchesSet(p.Labels) {
 		return nil
 	}
 	m := s.labels
@@ -110,7 +110,7 @@ func (s *clusterRun) nodeLabels(name string) {
 // serviceTargets returns a target for each port of a service, under the name of the service.
 func (s *clusterRun) serviceTargets(k kube.Key) []labels.Labels {
 	svc, ok := s.service(k)
-	if !ok {
+	if !ok || !s.only.MatchesSet(svc.Labels) {
 		return nil
 	}
 	m := s.labels
@@ -144,7 +144,7 @@ func (s *clusterRun) serviceTargets(k kube.Key) []labels.Labels {
 // ingressTargets returns a target for each path of each rule.
 func (s *clusterRun) ingressTargets(k kube.Key) []labels.Labels {
 	in, ok := s.client.Ingresses().Get(k)
-	if !ok || !s.choose[RoleIngress].chooses(in.Meta, nil) {
+	if !ok || !s.choose[RoleIngress].chooses(in.Meta, nil) || !s.only.MatchesSet(in.Labels) {
 		return nil
 	}
 	m := s.labels

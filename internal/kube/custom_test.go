@@ -2,15 +2,14 @@ package kube
 
 import (
 	"fmt"
+	"maps"
 	"strings"
 	"testing"
 )
 
 func monitor(name string, spec any, more map[string]any) map[string]any {
 	meta := map[string]any{"namespace": "shop", "name": name, "uid": "u", "managedFields": []any{map[string]any{"manager": "kubectl"}}}
-	for k, v := range more {
-		meta[k] = v
-	}
+	maps.Copy(meta, more)
 	return map[string]any{"apiVersion": "monitoring.coreos.com/v1", "kind": "ServiceMonitor", "metadata": meta, "spec": spec, "status": map[string]any{"seen": name}}
 }
 

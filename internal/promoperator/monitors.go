@@ -45,6 +45,7 @@ func (o *object) serviceEndpoint(m *monitoringv1.ServiceMonitor, i int) scrape.J
 		Namespaces:     o.namespaces(m.Spec.NamespaceSelector),
 		Selectors:      o.selectors(m.Spec.SelectorMechanism, &m.Spec.Selector, role, discovery.RoleService),
 		AttachMetadata: o.attach(m.Spec.AttachMetadata),
+		Only:           only(&m.Spec.Selector),
 	}}
 	job.RelabelConfigs = append(job.RelabelConfigs, o.serviceRules(m, &ep, field, role)...)
 	job.RelabelConfigs = append(job.RelabelConfigs, o.class.RelabelConfigs...)
@@ -146,6 +147,7 @@ func (o *object) podEndpoint(m *monitoringv1.PodMonitor, i int) scrape.JobConfig
 		Namespaces:     o.namespaces(m.Spec.NamespaceSelector),
 		Selectors:      o.selectors(m.Spec.SelectorMechanism, &m.Spec.Selector, discovery.RolePod),
 		AttachMetadata: o.attach(m.Spec.AttachMetadata),
+		Only:           only(&m.Spec.Selector),
 	}}
 	job.RelabelConfigs = append(job.RelabelConfigs, o.podRules(m, &ep, field)...)
 	job.RelabelConfigs = append(job.RelabelConfigs, o.class.RelabelConfigs...)
@@ -218,6 +220,15 @@ func (t *Translator) endpointLabel(port string, target *intstr.IntOrString) []*r
 // bySelectors tells that the API server selects the objects, and no rules do.
 func bySelectors(m *monitoringv1.SelectorMechanism) bool {
 	return m != nil && *m == monitoringv1.SelectorMechanismRole
+}
+
+// only is a selector as text, empty for one that is rejected elsewhere.
+func only(s *metav1.LabelSelector) string {
+	selector, err := metav1.LabelSelectorAsSelector(s)
+	if err != nil || selector.Empty() {
+		return ""
+	}
+	return selector.String()
 }
 
 // selectors are what the API server chooses objects of the roles by.

@@ -61,6 +61,7 @@ func (o *object) probe(m *monitoringv1.Probe) scrape.JobConfig {
 		job.KubernetesSDConfigs = []discovery.KubernetesConfig{{
 			Role:       discovery.RoleIngress,
 			Namespaces: o.namespaces(t.Ingress.NamespaceSelector),
+			Only:       only(&t.Ingress.Selector),
 		}}
 		job.RelabelConfigs = append(job.RelabelConfigs, o.ingressRules(t.Ingress)...)
 	default:
