@@ -151,7 +151,7 @@ func (r *reader) advance(ctx context.Context, ch *chain) (busy bool) {
 			busy = true
 		}
 		r.expire(ctx, t)
-		if gone, ok := t.goneSince(); ok && r.now.Sub(gone) >= r.c.timing.closeAge && r.now.Sub(t.lastData) >= r.c.timing.closeAge {
+		if gone, ok := t.goneSince(); ok && r.now.Sub(gone) >= r.c.timing.closeAge && r.now.Sub(t.lastData) >= r.c.timing.closeAge && !t.goesOn(ch.view) {
 			r.close(ctx, t)
 		} else if !t.sealed {
 			return busy
@@ -300,7 +300,11 @@ func (r *reader) expire(ctx context.Context, t *tail) {
 // settled tells whether the end of t is its end for good, now that next exists.
 func (r *reader) settled(t, next *tail) bool {
 	settle := r.c.timing.settle
-	if r.now.Sub(t.lastData) >= settle && r.now.Sub(next.added) >= settle {
+	isNew := r.now.Sub(next.added) < settle
+	if isNew && !next.added.Equal(t.added) {
+		return false // One between them may have been renamed while their directory was looked at.
+	}
+	if !isNew && r.now.Sub(t.lastData) >= settle {
 		return true
 	}
 	// Both are recent when a backlog is read. Then the file's own time tells.
@@ -342,7 +346,7 @@ func (r *reader) seal(ctx context.Context, t, next *tail) {
 
 // close ends a file that no name leads to any more.
 func (r *reader) close(ctx context.Context, t *tail) {
-	if !t.sealed {
+	if !t.sealed || t.left > 0 || t.holds() { // It may have been written to after the next file had begun.
 		r.seal(ctx, t, nil)
 		if ctx.Err() != nil {
 			return

@@ -182,6 +182,19 @@ func (t *tail) target(chain []*tail) int64 {
 	return off
 }
 
+// goesOn tells whether an open line of another file of its chain has its first parts in t. Only
+// with its end is all of t settled.
+func (t *tail) goesOn(chain []*tail) bool {
+	for _, other := range chain {
+		for i := range other.parts {
+			if other != t && slices.ContainsFunc(other.parts[i].holds, func(h hold) bool { return h.t == t }) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // fail notes why the file cannot be read; nil when it can again.
 func (t *tail) fail(err error) (changed bool) {
 	t.mu.Lock()
