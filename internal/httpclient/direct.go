@@ -11,6 +11,7 @@ import (
 	"net/http/httptrace"
 	"net/textproto"
 	"net/url"
+	"strings"
 	"sync"
 	"time"
 )
@@ -101,7 +102,7 @@ func isSimple(req *http.Request) bool {
 			return false
 		}
 		// What is invalid gets net/http's error.
-		if name == "" || textproto.CanonicalMIMEHeaderKey(name) != name || !isASCII(name) {
+		if textproto.CanonicalMIMEHeaderKey(name) != name || !isToken(name) {
 			return false
 		}
 		for _, v := range values {
@@ -113,6 +114,12 @@ func isSimple(req *http.Request) bool {
 		}
 	}
 	return true
+}
+
+// isToken reports whether a header may have that name. CanonicalMIMEHeaderKey leaves those that
+// none may have as they are, and http.Request.Write leaves them out without a word.
+func isToken(s string) bool {
+	return s != "" && isASCII(s) && !strings.ContainsAny(s, "\"(),/:;<=>?@[\\]{}")
 }
 
 func isASCII(s string) bool {

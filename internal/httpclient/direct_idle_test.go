@@ -288,6 +288,8 @@ func TestWhatIsNotSimpleGoesToNetHTTP(t *testing.T) {
 		"Expect":       func(r *http.Request) { r.Header.Set("Expect", "100-continue") },
 		"small name":   func(r *http.Request) { r.Header["connection"] = []string{"close"} },
 		"bad name":     func(r *http.Request) { r.Header["A b"] = []string{"c"} },
+		"no name":      func(r *http.Request) { r.Header[""] = []string{"c"} },
+		"no token":     func(r *http.Request) { r.Header["A:b"] = []string{"c"} },
 		"bad value":    func(r *http.Request) { r.Header["A"] = []string{"b\r\nC: d"} },
 		"traced request": func(r *http.Request) {
 			*r = *r.WithContext(httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{}))
