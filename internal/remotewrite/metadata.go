@@ -60,12 +60,18 @@ func (c *collector) see(families []model.Metadata) {
 	}
 }
 
-// all returns the families that were seen lately, by name, and forgets the others.
-func (c *collector) all() []model.Metadata {
+// forget gives up what was not seen lately.
+func (c *collector) forget() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	maps.DeleteFunc(c.noted, func(_ uint64, at time.Time) bool { return time.Since(at) > noteEvery })
 	maps.DeleteFunc(c.seen, func(_ model.Metadata, at time.Time) bool { return time.Since(at) > metadataAge })
+}
+
+// all returns the families, by name.
+func (c *collector) all() []model.Metadata {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	return slices.SortedFunc(maps.Keys(c.seen), func(a, b model.Metadata) int {
 		return cmp.Or(cmp.Compare(a.Family, b.Family), cmp.Compare(a.Type, b.Type), cmp.Compare(a.Help, b.Help), cmp.Compare(a.Unit, b.Unit))
 	})

@@ -189,6 +189,7 @@ func (s *stream) tick(all bool) (next time.Time) {
 // sendMetadata sends what is known of all families, unless the endpoint gets it with the samples,
 // or is behind: the same would be in the queue once a minute.
 func (s *stream) sendMetadata() {
+	s.families.forget() // Also while nothing is sent: targets come and go during an outage too.
 	format := s.format()
 	if format == Format2 || s.Queue.Behind() {
 		return

@@ -171,6 +171,36 @@ func TestMetadataGoesInRequestsOfItsOwn(t *testing.T) {
 	})
 }
 
+// Targets come and go during an outage too, and beside an endpoint that has taken 2.0.
+func TestFamiliesAreForgottenWhileNobodyIsSentThem(t *testing.T) {
+	for name, r := range map[string]*receiver{"behind": {}, "2.0": {}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r.t = t
+				cfg := DefaultEndpointConfig()
+				if r.behind.Store(name == "behind"); name == "2.0" {
+					cfg.ProtobufMessage = MessageAuto
+				}
+				w := newTestWriter(t, prometheus.NewRegistry(), Endpoint{Name: "e", Config: cfg, Queue: r})
+				stop := run(t, w)
+				for key := range uint64(100) {
+					x := w.Appender(key)
+					x.Append(&model.Batch{Metadata: []model.Metadata{{Family: fmt.Sprint(key)}}})
+					if err := x.Commit(); err != nil {
+						t.Fatal(err)
+					}
+				}
+				time.Sleep(metadataAge + 2*time.Minute)
+				synctest.Wait()
+				if noted, seen := len(w.families.noted), len(w.families.seen); noted != 0 || seen != 0 {
+					t.Errorf("%d targets and %d families are still known, want none", noted, seen)
+				}
+				stop()
+			})
+		})
+	}
+}
+
 func TestFamiliesOfATargetAreNotedOnceAMinute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newTestWriter(t, prometheus.NewRegistry(), Endpoint{Name: "first", Config: DefaultEndpointConfig(), Queue: &receiver{t: t}})
