@@ -28,8 +28,8 @@ type scanner struct {
 	before []*tail
 	// scanning tells that everything is being looked at, closely that no notice is relied on.
 	scanning, closely bool
-	stat     unix.Stat_t
-	head     [fingerprintSize]byte
+	stat              unix.Stat_t
+	head              [fingerprintSize]byte
 	// most is the descriptor from which on none is used for a log file.
 	most int
 	// reads counts the directories that were read.

@@ -8,8 +8,9 @@ import (
 	"github.com/ingot-telemetry/ingot/test/kit"
 )
 
-// spooled waits until nothing of a container is in its file alone: it is in the spool, or was
-// accepted.
+// spooled waits until nothing of a container is in its files alone: it is in the spool, or was
+// accepted. Each file must be known by its present name: just after a rotation the old one has
+// that of the new one, and may be as long.
 func spooled(t *testing.T, p *kit.Process, c *kit.LoggedContainer) {
 	t.Helper()
 	kit.Eventually(t, soon, "every line spooled", func() error {
@@ -17,12 +18,18 @@ func spooled(t *testing.T, p *kit.Process, c *kit.LoggedContainer) {
 		if err != nil {
 			return err
 		}
+		paths, err := filepath.Glob(c.Path() + "*")
+		check(t, err)
+		safe := make(map[string]int64)
 		for _, f := range status.Files {
-			if f.Path == c.Path() && f.Acknowledged == size(t, c.Path()) {
-				return nil
+			safe[f.Path] = f.Acknowledged
+		}
+		for _, path := range paths {
+			if safe[path] != size(t, path) {
+				return fmt.Errorf("of %d bytes of %s not all are safe: %+v", size(t, path), path, status.Files)
 			}
 		}
-		return fmt.Errorf("of %d bytes not all are safe: %+v", size(t, c.Path()), status.Files)
+		return nil
 	})
 }
 
