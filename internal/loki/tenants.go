@@ -1,6 +1,7 @@
 package loki
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -37,6 +38,8 @@ const (
 	// idleTenant is after how long without lines a tenant gives up its queue.
 	idleTenant = time.Hour
 	// tenantPrefix and ownDirectory are the names of directories: a tenant may be called anything.
+	// The latter is for lines without a tenant. A directory keeps its tenant: that of the
+	// destination may change before all is sent.
 	tenantPrefix = "tenant-"
 	ownDirectory = "own"
 )
@@ -113,8 +116,16 @@ func (q *tenantQueue) retire() bool {
 // behind in a directory, which is empty for memory only; m knows the queue then.
 func NewTenants(log *slog.Logger, own, dir string, spool SpoolConfig, m *delivery.Metrics, build func(tenant, dir string) *delivery.Queue) *Tenants {
 	t := &Tenants{log: log, own: own, dir: dir, spool: spool, build: build, m: m, queues: map[string]*tenantQueue{}}
-	t.add("", ownDirectory)
+	t.add("")
 	return t
+}
+
+// directory returns where the lines of a tenant, "" for the destination's own, are spooled.
+func (t *Tenants) directory(tenant string) string {
+	if tenant = cmp.Or(tenant, t.own); tenant == "" {
+		return filepath.Join(t.dir, ownDirectory)
+	}
+	return filepath.Join(t.dir, tenantPrefix+tenant)
 }
 
 // Queue implements [Queues].
@@ -133,20 +144,16 @@ func (t *Tenants) Queue(tenant string) (Queue, *UnservedError) {
 	if len(t.queues) >= maxTenants {
 		return nil, &UnservedError{dropTooManyTenants, tenant, fmt.Errorf("there are %d tenants already; correct the stage that sets it", maxTenants)}
 	}
-	return t.add(tenant, tenantPrefix+tenant), nil
+	return t.add(tenant), nil
 }
 
 // add makes a queue. It needs the lock, unless nobody else knows t.
-func (t *Tenants) add(tenant, name string) *tenantQueue {
+func (t *Tenants) add(tenant string) *tenantQueue {
 	q := &tenantQueue{done: make(chan struct{})}
 	if t.spool.MaxBytes > 0 {
-		q.dir = filepath.Join(t.dir, name)
+		q.dir = t.directory(tenant)
 	}
-	shown := tenant
-	if shown == "" {
-		shown = t.own
-	}
-	q.Queue = t.build(shown, q.dir)
+	q.Queue = t.build(cmp.Or(tenant, t.own), q.dir)
 	t.queues[tenant] = q
 	if t.start != nil {
 		t.start(q)
@@ -203,6 +210,9 @@ func (t *Tenants) begin(start func(*tenantQueue)) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.start = start
+	if t.spool.MaxBytes > 0 {
+		t.adopt()
+	}
 	for _, q := range t.queues {
 		start(q)
 	}
@@ -215,9 +225,20 @@ func (t *Tenants) begin(start func(*tenantQueue)) {
 	}
 	for _, path := range found {
 		tenant := strings.TrimPrefix(filepath.Base(filepath.Dir(path)), tenantPrefix)
-		if t.queues[tenant] == nil && ValidTenant(tenant) {
-			t.add(tenant, tenantPrefix+tenant)
+		if t.queues[tenant] == nil && tenant != t.own && ValidTenant(tenant) {
+			t.add(tenant)
 		}
+	}
+}
+
+// adopt gives lines that were spooled without a tenant to the destination's, now that it has one.
+func (t *Tenants) adopt() {
+	from := filepath.Join(t.dir, ownDirectory)
+	if left, err := filepath.Glob(filepath.Join(escapeGlob(from), "*.seg")); t.own == "" || err != nil || len(left) == 0 {
+		return
+	}
+	if err := os.Rename(from, t.directory("")); err != nil {
+		t.log.Warn("lines that were spooled without a tenant stay where they are, remove tenant from the destination to have them sent", "path", from, "err", err)
 	}
 }
 
@@ -241,7 +262,7 @@ func (t *Tenants) upkeep() {
 		<-q.done // At once, since there is nothing to do.
 		t.m.Forget(q.Queue)
 		delete(t.queues, tenant)
-		if q.dir != "" {
+		if q.dir != "" && q.Status().SkippedFiles == 0 { // What cannot be read now may be some day.
 			if err := os.RemoveAll(q.dir); err != nil {
 				t.log.Warn("directory of a tenant without lines cannot be removed", "path", q.dir, "err", err)
 			}

@@ -286,6 +286,47 @@ func TestSpoolsOfTenantsAreFoundAtTheStart(t *testing.T) {
 	})
 }
 
+// What is spooled stays with its tenant when the destination gets another one; what was of none is
+// of the first that it gets.
+func TestSpooledLinesStayWithTheirTenant(t *testing.T) {
+	dir := t.TempDir()
+	life := func(own string, b *backend, push bool) {
+		synctest.Test(t, func(t *testing.T) {
+			b.t = t
+			r := newRig(t, own, dir, DefaultConfig().Spool, b)
+			for range 5 {
+				if push {
+					r.push("")
+				}
+				time.Sleep(10 * time.Second)
+			}
+			synctest.Wait()
+			shown := map[string]bool{}
+			for _, s := range r.tenants.Status() {
+				if shown[s.Tenant] {
+					t.Errorf("two queues are shown as tenant %q", s.Tenant)
+				}
+				shown[s.Tenant] = true
+			}
+			if _, err := r.reg.Gather(); err != nil {
+				t.Error(err)
+			}
+			r.stop()
+		})
+	}
+	down, up := &backend{}, &backend{}
+	down.set(away)
+	life("", down, true)
+	life("a", down, true)
+	life("b", up, false)
+	if diff := cmp.Diff(slices.Concat(texts(0, 5), texts(0, 5)), up.of("a")); diff != "" {
+		t.Errorf("tenant a (-want +got):\n%s", diff)
+	}
+	if got := slices.Concat(up.of("b"), up.of("")); len(got) > 0 {
+		t.Errorf("lines of another tenant: %q", got)
+	}
+}
+
 func TestTenantsAreBoundedAndNamesAreChecked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &backend{t: t}
@@ -409,6 +450,29 @@ func TestTenantWithoutLinesForLongIsGivenUpAndComesBack(t *testing.T) {
 		}
 		r.stop()
 	})
+}
+
+func TestFilesThatCannotBeReadOutliveTheirQueue(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, tenantPrefix+"a", "00000000000000000001.seg")
+	if err := os.Mkdir(filepath.Dir(path), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte("of a version to come"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, "", dir, DefaultConfig().Spool, &backend{t: t})
+		time.Sleep(idleTenant + time.Minute)
+		synctest.Wait()
+		if n := len(r.tenants.Status()); n != 1 {
+			t.Errorf("%d queues, want the own one only", n)
+		}
+		r.stop()
+	})
+	if _, err := os.Stat(path); err != nil {
+		t.Error(err)
+	}
 }
 
 // L38.
