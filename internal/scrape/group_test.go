@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -77,6 +78,32 @@ func TestGroupsOfTargetsChangeOneByOne(t *testing.T) {
 	})
 }
 
+// What is discovered of a target is for relabelling and does not stay, however much it is.
+func TestDiscoveredLabelsAreNotKept(t *testing.T) {
+	const n, each = 500, 16 << 10
+	sh := newShared(DefaultConfig(), &discard{}, Options{})
+	job := jobOf(t, "{job_name: j}", make(groups), script("m 1\n"))
+	p := newPool(job, sh, newMetrics(prometheus.NewRegistry()).of("j"), slog.New(slog.DiscardHandler), DefaultConfig())
+	before := heap()
+	for i := range n {
+		p.take(0, []discovery.Group{{Key: discovery.Key{Name: fmt.Sprint(i)}, Targets: []labels.Labels{
+			labels.FromStrings("__address__", fmt.Sprint("a:", i), "__meta_much", strings.Repeat("x", each)),
+		}}})
+	}
+	p.sync()
+	if held := (heap() - before) / n; held > each/2 {
+		t.Errorf("a target takes %d bytes, of which %d were discovered", held, each)
+	}
+	runtime.KeepAlive(p)
+}
+
+func heap() int {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int(m.HeapAlloc)
+}
+
 // BenchmarkChangedGroup is what it costs a job with 20 000 targets that one of them changes.
 func BenchmarkChangedGroup(b *testing.B) {
 	const n = 20_000
@@ -85,12 +112,6 @@ func BenchmarkChangedGroup(b *testing.B) {
 	sh := newShared(DefaultConfig(), &discard{}, Options{})
 	p := newPool(job, sh, newMetrics(prometheus.NewRegistry()).of("j"), slog.New(slog.DiscardHandler), DefaultConfig())
 	sh.pools = []*pool{p}
-	heap := func() uint64 {
-		runtime.GC()
-		var m runtime.MemStats
-		runtime.ReadMemStats(&m)
-		return m.HeapAlloc
-	}
 	before := heap()
 	for i := range n {
 		p.take(0, []discovery.Group{groupOf(fmt.Sprint("pod-", i), fmt.Sprintf("10.0.%d.%d:8080", i/250, i%250))})

@@ -155,6 +155,7 @@ func parsingOptions(lb *labels.Builder, cfg *JobConfig) (o expfmt.Options, err e
 
 func (t *target) setLabels(all labels.Labels, params url.Values) error {
 	var id, public []byte
+	n := 0
 	u := url.URL{}
 	query := make(url.Values, len(params))
 	for k, v := range params {
@@ -167,7 +168,7 @@ func (t *target) setLabels(all labels.Labels, params url.Values) error {
 		id = model.AppendLabel(id, l.Name, l.Value)
 		if !strings.HasPrefix(l.Name, prommodel.ReservedLabelPrefix) {
 			public = model.AppendLabel(public, l.Name, l.Value)
-			t.public = append(t.public, l)
+			n++
 		}
 		switch l.Name {
 		case prommodel.SchemeLabel:
@@ -188,6 +189,12 @@ func (t *target) setLabels(all labels.Labels, params url.Values) error {
 	})
 	u.RawQuery = query.Encode()
 	t.id, t.publicKey, t.url = model.Labels(id), model.Labels(public), u.String()
+	// The strings are parts of publicKey: those of all would keep the memory in which all that
+	// was discovered of the target had its place.
+	t.public = make([]labels.Label, 0, n)
+	for name, value, _, rest, ok := t.publicKey.Next(); ok; name, value, _, rest, ok = rest.Next() {
+		t.public = append(t.public, labels.Label{Name: name, Value: value})
+	}
 	h := fnv.New64a()
 	h.Write(public)
 	t.key = h.Sum64()
