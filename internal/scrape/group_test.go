@@ -84,20 +84,20 @@ func TestDiscoveredLabelsAreNotKept(t *testing.T) {
 	sh := newShared(DefaultConfig(), &discard{}, Options{})
 	job := jobOf(t, "{job_name: j}", make(groups), script("m 1\n"))
 	p := newPool(job, sh, newMetrics(prometheus.NewRegistry()).of("j"), slog.New(slog.DiscardHandler), DefaultConfig())
-	before := heap()
+	before := heapInUse()
 	for i := range n {
 		p.take(0, []discovery.Group{{Key: discovery.Key{Name: fmt.Sprint(i)}, Targets: []labels.Labels{
 			labels.FromStrings("__address__", fmt.Sprint("a:", i), "__meta_much", strings.Repeat("x", each)),
 		}}})
 	}
 	p.sync()
-	if held := (heap() - before) / n; held > each/2 {
+	if held := (heapInUse() - before) / n; held > each/2 {
 		t.Errorf("a target takes %d bytes, of which %d were discovered", held, each)
 	}
 	runtime.KeepAlive(p)
 }
 
-func heap() int {
+func heapInUse() int {
 	runtime.GC()
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
@@ -112,12 +112,12 @@ func BenchmarkChangedGroup(b *testing.B) {
 	sh := newShared(DefaultConfig(), &discard{}, Options{})
 	p := newPool(job, sh, newMetrics(prometheus.NewRegistry()).of("j"), slog.New(slog.DiscardHandler), DefaultConfig())
 	sh.pools = []*pool{p}
-	before := heap()
+	before := heapInUse()
 	for i := range n {
 		p.take(0, []discovery.Group{groupOf(fmt.Sprint("pod-", i), fmt.Sprintf("10.0.%d.%d:8080", i/250, i%250))})
 	}
 	p.sync()
-	held := heap() - before
+	held := heapInUse() - before
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
 		p.take(0, []discovery.Group{groupOf("pod-7", fmt.Sprintf("10.1.%d.%d:8080", i/250%250, i%250))})
