@@ -5,7 +5,8 @@
 // its users look at: a streaming list fills it, the events of the same watch keep it current,
 // and objects are reduced to the few fields that Ingot uses before they are kept. Readers ask
 // the store and wait on a coalesced change signal: that of [PodStore] carries nothing, that of
-// [Store] the names of what has changed.
+// [Store] the names of what has changed. Secrets and ConfigMaps are watched one by one, by name
+// ([Values]); objects of the Prometheus Operator are kept as JSON ([Custom]).
 //
 // Nothing here ends the program. While the API server is away or a permission is missing a
 // store keeps what it has, tries for ever with growing pauses, and says so through Err,
