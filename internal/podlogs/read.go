@@ -301,7 +301,7 @@ func (r *reader) expire(ctx context.Context, t *tail) {
 func (r *reader) settled(t, next *tail) bool {
 	settle := r.c.timing.settle
 	isNew := r.now.Sub(next.added) < settle
-	if isNew && !next.added.Equal(t.added) {
+	if isNew && next.added.After(t.added) {
 		return false // One between them may have been renamed while their directory was looked at.
 	}
 	if !isNew && r.now.Sub(t.lastData) >= settle {
