@@ -1,6 +1,7 @@
 package podlogs
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -148,5 +149,38 @@ first_start.max_age: must not be negative, is -1s; write 0s for no limit`
 	c.LabelsFromPath = "(a)"
 	if err := c.Validate(); err == nil {
 		t.Error("an expression without names was accepted")
+	}
+}
+
+// A look at a pattern is one for all its directories that have changed.
+func TestChangesOfOnePatternAreLookedAtTogether(t *testing.T) {
+	const dirs = 50
+	r := newRig(t)
+	root := t.TempDir()
+	for i := range dirs {
+		if err := os.Mkdir(filepath.Join(root, fmt.Sprint(i)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.cfg.Pods.Enabled = false
+	r.cfg.Files = []FileConfig{{Paths: []string{root + "/**/*.log"}, Format: FormatRaw, FirstStart: startConfig(fromBeginning)}}
+	r.build()
+	var err error
+	if r.c.watch, err = newWatch(r.c.poke); err != nil {
+		t.Skip(err)
+	}
+	defer r.c.watch.close()
+	s := newScanner(r.c)
+	later := time.Now().Add(time.Hour)
+	s.scan(later)
+	var batch []notice
+	for wd := range r.c.watch.dirs {
+		batch = append(batch, notice{wd: wd, name: []byte("x.log")})
+	}
+	r.c.watch.note(batch)
+	s.looks = 0
+	s.changes(later)
+	if s.looks < dirs || s.looks > 2*dirs {
+		t.Errorf("%d looks at directories, want one at each of %d", s.looks, len(batch))
 	}
 }

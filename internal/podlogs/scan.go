@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -225,13 +226,17 @@ func (s *scanner) changes(now time.Time) {
 			continue
 		}
 		isContainer := t.d.parent != nil && t.d.parent.parent != nil
-		if t.d.source > 0 || isContainer {
-			t.name = "" // They are looked through as a whole.
+		seen := t
+		switch { // They are looked through as a whole.
+		case t.d.source > 0:
+			seen = touch{name: strconv.Itoa(int(t.d.source))}
+		case isContainer:
+			seen.name = ""
 		}
-		if done[t] {
+		if done[seen] {
 			continue
 		}
-		done[t] = true
+		done[seen] = true
 		switch {
 		case t.d.source > 0:
 			s.rematch(int(t.d.source))
