@@ -184,7 +184,9 @@ func (d *disk) begin() error {
 	d.q.mu.Lock()
 	defer d.q.mu.Unlock()
 	d.q.active = s
-	d.q.index.add(s)
+	if d.q.index.add(s); len(d.q.index.segs) == 1 {
+		d.q.index.moved = true // The cursor gets into it, so that it is missed when it is gone.
+	}
 	return nil
 }
 

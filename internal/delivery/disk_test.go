@@ -518,6 +518,39 @@ func TestMissingSegmentAndGapDoNotBlock(t *testing.T) {
 	}
 }
 
+// R38: what somebody has emptied is seen, and so is the segment that delivery was in when it is
+// gone. The others' numbers have gaps anyhow.
+func TestEmptiedAndRemovedSegmentsAreCountedOnce(t *testing.T) {
+	for name, c := range map[string]struct {
+		hurt func(path string) error
+		at   int
+		want int64
+	}{
+		"emptied":        {hurt: func(path string) error { return os.Truncate(path, 0) }, at: 1, want: 1},
+		"emptied first":  {hurt: func(path string) error { return os.Truncate(path, 0) }, at: 0, want: 1},
+		"emptied last":   {hurt: func(path string) error { return os.Truncate(path, 0) }, at: 2, want: 0},
+		"removed first":  {hurt: os.Remove, at: 0, want: 1},
+		"removed second": {hurt: os.Remove, at: 1, want: 0},
+		"none":           {hurt: func(string) error { return nil }, want: 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			for i := range 3 {
+				fill(t, testConfig(), dir, i*10, i*10+10, 1000)
+			}
+			if err := c.hurt(segments(t, dir)[c.at]); err != nil {
+				t.Fatal(err)
+			}
+			if got, s := drain(t, testConfig(), dir); s.SkippedFiles != c.want || !slices.Contains(got, 5+10*((c.at+1)%2)) {
+				t.Errorf("sent %v, %d files skipped, want what is left and %d", got, s.SkippedFiles, c.want)
+			}
+			if got, s := drain(t, testConfig(), dir); s.SkippedFiles != 0 || len(got) > 0 {
+				t.Errorf("the next start: sent %v, %d files skipped, want nothing", got, s.SkippedFiles)
+			}
+		})
+	}
+}
+
 // R39.
 func TestLostCursorRepeatsButLosesNothing(t *testing.T) {
 	dir := t.TempDir()

@@ -121,7 +121,7 @@ func families() []family {
 	single(prometheus.GaugeValue, "disk_limit_bytes", "Limit of the size of the queue files.", func(s Status) float64 { return float64(s.DiskMaxBytes) })
 	single(prometheus.CounterValue, "disk_errors_total", "Operations on queue files that went wrong.", func(s Status) float64 { return float64(s.DiskErrors) })
 	single(prometheus.CounterValue, "corrupt_records_total", "Request bodies that were found damaged on disk.", func(s Status) float64 { return float64(s.CorruptRecords) })
-	single(prometheus.GaugeValue, "skipped_files", "Files in the queue directory that are foreign, unreadable or of another version.", func(s Status) float64 { return float64(s.SkippedFiles) })
+	single(prometheus.GaugeValue, "skipped_files", "Files in the queue directory that are foreign, unreadable, of another version or empty, and the one that delivery was in if it is gone.", func(s Status) float64 { return float64(s.SkippedFiles) })
 	metric(prometheus.GaugeValue, "state", "State of the queue: 1 for the present one of ok, refusing, retrying, paused, misconfigured, and for degraded when the disk fails.", "state",
 		func(s Status, emit func(float64, ...string)) {
 			for _, state := range []State{StateOK, StateRefusing, StateRetrying, StatePaused, StateMisconfigured, StateDegraded} {

@@ -93,6 +93,7 @@ func (d *disk) load() error {
 		f.take(name)
 	}
 	slices.SortFunc(f.segs, func(a, b *segment) int { return cmp.Compare(a.base, b.base) })
+	f.missContents()
 	f.subtractSettled()
 	for _, s := range f.segs {
 		x.add(s)
@@ -118,11 +119,13 @@ type found struct {
 	at      cursor
 	segs    []*segment
 	trash   []string // delivered or empty
-	skipped []error  // not ours, not readable, or of a newer version
+	skipped []error  // not ours, not readable, of another version, empty, or missing
 	unread  []uint64 // of skipped, the segments that are not done with
 	corrupt int64
 	next    uint64           // higher than every sequence number that may have been used
 	started map[uint64]begun // blocks of segs of which a part is settled
+	cut     []uint64         // of trash, the segments of no length that were not done with
+	reached bool             // the file that the cursor is in is there, whatever it holds
 }
 
 // take looks at one name in the directory.
@@ -141,8 +144,14 @@ func (f *found) take(name string) {
 		return
 	}
 	f.next = max(f.next, base+1)
+	f.reached = f.reached || base == f.at.base
 	s, damaged, err := openSegment(path, base, f.at)
 	switch {
+	case errors.Is(err, errCut):
+		f.trash = append(f.trash, path)
+		if base >= f.at.base || slices.Contains(f.at.skipped, base) {
+			f.cut = append(f.cut, base)
+		}
 	case errors.Is(err, errEmpty):
 		f.trash = append(f.trash, path)
 	case err != nil:
@@ -162,6 +171,22 @@ func (f *found) take(name string) {
 
 func (f *found) skip(path string, err error) {
 	f.skipped = append(f.skipped, fmt.Errorf("%s: %w", path, err))
+}
+
+// missContents counts segments that somebody has emptied, and the one that the cursor is in if
+// it was removed: something of that was left, since the cursor leaves a segment before its file
+// goes. A later one that was removed leaves no trace, for numbers have gaps, and the last one may
+// have no length yet when a process is killed.
+func (f *found) missContents() {
+	inside := f.at.off > 0 // Without an offset the cursor is in no file.
+	if inside && !f.reached {
+		f.skip(filepath.Join(f.dir, segmentName(f.at.base)), errMissing)
+	}
+	for _, base := range f.cut {
+		if inside && base == f.at.base || len(f.segs) > 0 && base < f.segs[len(f.segs)-1].base {
+			f.skip(filepath.Join(f.dir, segmentName(base)), errCut)
+		}
+	}
 }
 
 // subtractSettled takes what the cursor notes as settled off what is left. It lies close behind

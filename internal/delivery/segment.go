@@ -45,6 +45,8 @@ var (
 	errForeign = errors.New("the file is not a queue segment")
 	errCursor  = errors.New("the file is the cursor of another version")
 	errEmpty   = errors.New("the segment has no records")
+	errCut     = errors.New("the segment has no bytes left, what it held is lost")
+	errMissing = errors.New("the segment is gone, what was left of it is lost")
 )
 
 func checksum(parts ...[]byte) uint32 {
@@ -258,8 +260,8 @@ func parseTrailer(b []byte, base uint64, fileSize int64) (contents, bool) {
 
 // inspect finds out what a segment file of the given size holds from an offset on (0 for all
 // of it). A finished file costs two reads, one that was cut off by a crash, or that is read
-// from the middle, one for each record. The error is errForeign, errNewer, errOlder, errEmpty or one of
-// the disk.
+// from the middle, one for each record. The error is errForeign, errNewer, errOlder, errEmpty, errCut
+// or one of the disk.
 func inspect(f io.ReaderAt, base uint64, size, from int64) (contents, error) {
 	head := make([]byte, segmentHeaderSize)
 	n, err := readAt(f, head, 0)
@@ -288,7 +290,9 @@ func inspect(f io.ReaderAt, base uint64, size, from int64) (contents, error) {
 		return contents{}, err
 	case c.amount.Blocks > 0:
 		return c, nil
-	case headErr != nil && size > 0:
+	case size == 0:
+		return contents{}, errCut // The header is written as soon as the file is there.
+	case headErr != nil:
 		return contents{}, headErr // A damaged file of ours without one good record, or not ours.
 	}
 	return c, errEmpty

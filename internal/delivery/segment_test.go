@@ -97,8 +97,15 @@ func TestCutTailLosesOnlyTheTornRecord(t *testing.T) {
 			}
 			c, err := inspect(bytes.NewReader(file[:cut]), 7, int64(cut), 0)
 			if whole == 0 {
-				if want := errForeign; cut > 0 && cut < segmentHeaderSize && !errors.Is(err, want) || (cut == 0 || cut >= segmentHeaderSize) && !errors.Is(err, errEmpty) {
-					t.Fatalf("cut to %d bytes: inspect = %v", cut, err)
+				want := errEmpty
+				switch {
+				case cut == 0:
+					want = errCut
+				case cut < segmentHeaderSize:
+					want = errForeign
+				}
+				if !errors.Is(err, want) {
+					t.Fatalf("cut to %d bytes: inspect = %v, want %v", cut, err, want)
 				}
 				continue
 			}

@@ -76,7 +76,7 @@ type Status struct {
 	DiskBytes    int64 `json:"disk_bytes"`
 	DiskMaxBytes int64 `json:"disk_max_bytes,omitempty"`
 	// CorruptRecords counts blocks lost by damage on disk, SkippedFiles the files in the
-	// directory that are not ours to read, DiskErrors the failed operations.
+	// directory that are not ours to read, empty, or gone, DiskErrors the failed operations.
 	CorruptRecords int64 `json:"corrupt_records"`
 	SkippedFiles   int64 `json:"skipped_files"`
 	DiskErrors     int64 `json:"disk_errors"`

@@ -99,9 +99,13 @@ func unlinked(f *os.File) bool {
 	return ok && stat.Nlink == 0
 }
 
-// removeTrash deletes the files of delivered and dropped segments.
+// removeTrash deletes the files of delivered and dropped segments, after the cursor has left
+// them: a start takes one that the cursor is in and that is gone for lost.
 func (d *disk) removeTrash() {
 	paths := d.q.takeTrash()
+	if len(paths) > 0 && d.dir != nil && !time.Now().Before(d.cursorRetryAt) {
+		d.saveCursor()
+	}
 	if len(paths) > 0 {
 		wake(d.q.wakeSend) // It may have them open.
 	}

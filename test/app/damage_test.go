@@ -45,11 +45,11 @@ func hurts() []hurt {
 		}},
 		{name: "R37 one flipped bit", records: 1, do: flip(1)},
 		{name: "R37 twenty flipped bits", records: 20, do: flip(20)},
-		{name: "R38 first segment deleted", records: -1, do: func(t *testing.T, _ *rand.Rand, segments []string) {
+		{name: "R38 first segment deleted", records: -1, files: 1, do: func(t *testing.T, _ *rand.Rand, segments []string) {
 			t.Helper()
 			check(t, os.Remove(segments[0]))
 		}},
-		{name: "R38 a segment of length zero", records: -1, do: func(t *testing.T, _ *rand.Rand, segments []string) {
+		{name: "R38 a segment of length zero", records: -1, files: 1, do: func(t *testing.T, _ *rand.Rand, segments []string) {
 			t.Helper()
 			check(t, os.Truncate(segments[0], 0))
 		}},
