@@ -299,6 +299,7 @@ func (w *watcher) contact() {
 
 // listed takes note of a whole list that reached the store.
 func (w *watcher) listed(objects int) {
+	w.count(objects) // First, since a store that is synced has been counted.
 	w.set(func(s *Status) {
 		s.Synced = true
 		s.Lists++
@@ -307,7 +308,6 @@ func (w *watcher) listed(objects int) {
 		w.m.synced.WithLabelValues(w.name).Set(1)
 	}
 	w.m.lists.WithLabelValues(w.name).Inc()
-	w.count(objects)
 }
 
 // count takes note of how many objects the watch has filled the store with.
