@@ -38,7 +38,7 @@ demo: ## Collect this machine into a store in memory and show what arrived.
 ##@ Test
 
 .PHONY: test
-test: ## Unit, golden, fuzz-seed and process tests; no root, no network, under 5 minutes.
+test: ## Unit, golden, fuzz-seed and process tests; no root, no network, about 5 minutes.
 	go test -timeout 5m $$(go list ./... | grep -v -E '/test/(app|demo)$$')
 	go test -timeout 8m -p 1 -count=1 ./test/app ./test/demo # Real processes: undisturbed, and never cached, since they build the program themselves.
 	go -C test/diff test -timeout 5m ./...
