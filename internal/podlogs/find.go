@@ -11,16 +11,25 @@ import (
 func (s *scanner) pods() {
 	d := s.top(0, s.c.cfg.Pods.Path)
 	defer d.shut()
-	found, changed, err := s.list(d)
-	if !s.looked(d, err) {
+	if !s.relist(d) {
 		return
-	}
-	if changed {
-		s.keep(d, found)
 	}
 	for i := range d.entries {
 		s.pod(d, &d.entries[i])
 	}
+}
+
+// relist brings the entries of a directory up to date, of which the caller looks into some, and
+// tells whether it could be looked into.
+func (s *scanner) relist(d *dir) bool {
+	found, changed, err := s.list(d)
+	if !s.looked(d, err) {
+		return false
+	}
+	if changed {
+		s.keep(d, found)
+	}
+	return true
 }
 
 func (s *scanner) pod(root *dir, e *entry) {
@@ -42,12 +51,8 @@ func (s *scanner) pod(root *dir, e *entry) {
 	}
 	d := root.child(e)
 	defer d.shut()
-	found, changed, err := s.list(d)
-	if !s.looked(d, err) {
+	if !s.relist(d) {
 		return
-	}
-	if changed {
-		s.keep(d, found)
 	}
 	for i := range d.entries {
 		s.podEntry(d, &d.entries[i])
@@ -180,12 +185,12 @@ func (s *scanner) unname(t *tail) {
 	}
 }
 
-// rematch looks for the files of the pattern that has this number.
+// rematch looks for the files of the pattern that has this number, of every pattern for 0.
 func (s *scanner) rematch(wanted int) {
 	source := 0
 	for i := range s.c.cfg.Files {
 		for _, pattern := range s.c.cfg.Files[i].Paths {
-			if source++; source == wanted {
+			if source++; wanted == 0 || source == wanted {
 				s.pattern(source, i, pattern)
 			}
 		}
@@ -205,15 +210,14 @@ func (s *scanner) match(i int, d *dir, rest []string) {
 		return
 	}
 	defer d.shut()
-	found, changed, err := s.list(d)
-	if !s.looked(d, err) {
+	if len(rest) > 1 {
+		if s.relist(d) {
+			s.matchBelow(i, d, rest)
+		}
 		return
 	}
-	if len(rest) > 1 {
-		if changed {
-			s.keep(d, found)
-		}
-		s.matchBelow(i, d, rest)
+	found, changed, err := s.list(d)
+	if !s.looked(d, err) {
 		return
 	}
 	for _, e := range found {

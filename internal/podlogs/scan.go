@@ -149,13 +149,7 @@ func (s *scanner) scan(now time.Time) {
 	if s.c.cfg.Pods.Enabled {
 		s.pods()
 	}
-	source := 0
-	for i := range s.c.cfg.Files {
-		for _, pattern := range s.c.cfg.Files[i].Paths {
-			source++
-			s.pattern(source, i, pattern)
-		}
-	}
+	s.rematch(0)
 	s.scanning = false
 	clear(s.needed)
 	s.walk(func(d *dir) {
