@@ -30,7 +30,7 @@ var imports = map[string]string{
 	"internal/app":            "*",
 	"internal/web":            "model config",
 	"internal/clustermetrics": "model config discovery scrape",
-	"internal/promoperator":   "config kube discovery httpclient scrape",
+	"internal/promoperator":   "model config kube discovery httpclient scrape",
 	"internal/scrape":         "model config discovery expfmt httpclient series",
 	"internal/series":         "model expfmt",
 	"internal/podlogs":        "model config kube stage",

@@ -156,8 +156,8 @@ func (s *clusterRun) sliceLabels(e *kube.Endpoint, port *kube.SlicePort) {
 	m.set("endpointslice_endpoint_node_name", e.Node)
 	m.set("endpointslice_endpoint_zone", e.Zone)
 	for k, v, _, rest, ok := e.Topology.Next(); ok; k, v, _, rest, ok = rest.Next() {
-		m.set("endpointslice_endpoint_topology_"+sanitizeName(k), v)
-		m.set("endpointslice_endpoint_topology_present_"+sanitizeName(k), "true")
+		m.set("endpointslice_endpoint_topology_"+model.SanitizeName(k), v)
+		m.set("endpointslice_endpoint_topology_present_"+model.SanitizeName(k), "true")
 	}
 	if e.TargetKind == "Node" {
 		s.nodeLabels(e.Target.Name)

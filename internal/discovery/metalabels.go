@@ -70,7 +70,7 @@ func (m *metaLabels) each(prefix string, set model.Labels) {
 	for k, v, _, rest, ok := set.Next(); ok; k, v, _, rest, ok = rest.Next() {
 		names, found := known[k]
 		if !found {
-			plain := sanitizeName(k)
+			plain := model.SanitizeName(k)
 			names = labelNames{metaPrefix + prefix + "_" + plain, metaPrefix + prefix + "present_" + plain}
 			known[strings.Clone(k)] = names
 		}
@@ -91,14 +91,4 @@ func (m *metaLabels) target() labels.Labels {
 	}
 	m.all = m.all[:m.common]
 	return m.scratch.Labels()
-}
-
-// sanitizeName replaces what Prometheus did not allow in the names of labels before UTF-8.
-func sanitizeName(name string) string {
-	return strings.Map(func(r rune) rune {
-		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '_' {
-			return r
-		}
-		return '_'
-	}, name)
 }

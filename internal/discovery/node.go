@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/ingot-telemetry/ingot/internal/kube"
+	"github.com/ingot-telemetry/ingot/internal/model"
 )
 
 // maxShownNodes bounds how many nodes [Kubernetes.Err] names.
@@ -54,11 +55,11 @@ func (s *clusterRun) nodeTargets(k kube.Key) []labels.Labels {
 	m.plain(addressLabel, net.JoinHostPort(host, strconv.Itoa(int(n.KubeletPort))))
 	m.set("node_provider_id", n.ProviderID)
 	for _, c := range n.Conditions {
-		m.set("node_condition_"+sanitizeName(strings.ToLower(c.Type)), strings.ToLower(c.Status))
+		m.set("node_condition_"+model.SanitizeName(strings.ToLower(c.Type)), strings.ToLower(c.Status))
 	}
 	m.object("node", n.Meta)
 	for _, a := range slices.Backward(n.Addresses) { // The first address of a type is the one that counts.
-		m.set("node_address_"+sanitizeName(a.Type), a.Address)
+		m.set("node_address_"+model.SanitizeName(a.Type), a.Address)
 	}
 	return []labels.Labels{m.target()}
 }

@@ -145,6 +145,17 @@ func (l Labels) String() string {
 	return b.String()
 }
 
+// SanitizeName replaces what Prometheus did not allow in the names of labels before UTF-8, as
+// its service discovery does with the names of Kubernetes labels. A first digit stays.
+func SanitizeName(name string) string {
+	return strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '_' {
+			return r
+		}
+		return '_'
+	}, name)
+}
+
 // UvarintLen returns how many bytes binary.AppendUvarint writes for v.
 func UvarintLen(v uint64) int { return (bits.Len64(v|1) + 6) / 7 }
 

@@ -213,12 +213,7 @@ func copyLabels(to, from map[string]string, prefix string) {
 // sanitise makes a label name of the key of a label or annotation. Loki refuses a name that
 // starts with a digit, and the whole push with it.
 func sanitise(name string) string {
-	name = strings.Map(func(r rune) rune {
-		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '_' {
-			return r
-		}
-		return '_'
-	}, name)
+	name = model.SanitizeName(name)
 	if name != "" && name[0] >= '0' && name[0] <= '9' {
 		name = "_" + name
 	}

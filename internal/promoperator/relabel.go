@@ -7,11 +7,12 @@ import (
 	"strings"
 
 	monitoringv1 "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1"
-	"github.com/prometheus/common/model"
+	prommodel "github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/relabel"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/ingot-telemetry/ingot/internal/config"
+	"github.com/ingot-telemetry/ingot/internal/model"
 )
 
 // The patterns that rules are made of.
@@ -44,7 +45,7 @@ func (t *Translator) rule(action relabel.Action, regex string, source ...string)
 		r.Regex = relabel.MustNewRegexp(regex)
 	}
 	for _, s := range source {
-		r.SourceLabels = append(r.SourceLabels, model.LabelName(s))
+		r.SourceLabels = append(r.SourceLabels, prommodel.LabelName(s))
 	}
 	return &r
 }
@@ -85,21 +86,11 @@ func (t *Translator) running() *relabel.Config { return t.drop(ended, "__meta_ku
 // labelOf and presentOf are the meta labels with the value of a label of a Kubernetes object
 // and with whether there is such a label; kind is pod, service or ingress.
 func labelOf(kind, label string) string {
-	return "__meta_kubernetes_" + kind + "_label_" + labelName(label)
+	return "__meta_kubernetes_" + kind + "_label_" + model.SanitizeName(label)
 }
 
 func presentOf(kind, label string) string {
-	return "__meta_kubernetes_" + kind + "_labelpresent_" + labelName(label)
-}
-
-// labelName makes a label name of the name of a Kubernetes label, as discovery does.
-func labelName(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r == '_' || '0' <= r && r <= '9' || 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' {
-			return r
-		}
-		return '_'
-	}, s)
+	return "__meta_kubernetes_" + kind + "_labelpresent_" + model.SanitizeName(label)
 }
 
 // checkSelector rejects an object whose label selector the API server would not have taken.
@@ -146,13 +137,13 @@ func oneOf(values []string) string {
 func (t *Translator) labelRules(kind string, names ...string) []*relabel.Config {
 	var rules []*relabel.Config
 	for _, name := range names {
-		rules = append(rules, t.copyLabel(labelName(name), labelOf(kind, name)))
+		rules = append(rules, t.copyLabel(model.SanitizeName(name), labelOf(kind, name)))
 	}
 	return rules
 }
 
 // rules compiles rules of an object.
-func (o *object) rules(field string, list []monitoringv1.RelabelConfig, scheme model.ValidationScheme) []*relabel.Config {
+func (o *object) rules(field string, list []monitoringv1.RelabelConfig, scheme prommodel.ValidationScheme) []*relabel.Config {
 	var rules []*relabel.Config
 	for i, c := range list {
 		path := config.Index(field, i)
@@ -161,7 +152,7 @@ func (o *object) rules(field string, list []monitoringv1.RelabelConfig, scheme m
 			r.Action = relabel.Action(strings.ToLower(c.Action))
 		}
 		for _, s := range c.SourceLabels {
-			r.SourceLabels = append(r.SourceLabels, model.LabelName(s))
+			r.SourceLabels = append(r.SourceLabels, prommodel.LabelName(s))
 		}
 		if c.Regex != "" && c.Regex != anything {
 			regex, err := relabel.NewRegexp(c.Regex)
@@ -191,7 +182,7 @@ func (o *object) rules(field string, list []monitoringv1.RelabelConfig, scheme m
 			o.reject(path, "%v", err)
 			continue
 		}
-		r.NameValidationScheme = model.UnsetValidation // It is that of the job.
+		r.NameValidationScheme = prommodel.UnsetValidation // It is that of the job.
 		rules = append(rules, &r)
 	}
 	return rules
@@ -207,6 +198,6 @@ func knownAction(a relabel.Action) bool {
 }
 
 // metricRules are the rules for series: of the class, then of the object.
-func (o *object) metricRules(field string, list []monitoringv1.RelabelConfig, scheme model.ValidationScheme) []*relabel.Config {
+func (o *object) metricRules(field string, list []monitoringv1.RelabelConfig, scheme prommodel.ValidationScheme) []*relabel.Config {
 	return append(slices.Clone(o.class.MetricRelabelConfigs), o.rules(field, list, scheme)...)
 }
